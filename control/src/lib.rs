@@ -1,0 +1,3 @@
+//! The control plane of sluice: JSON-RPC, configuration, publishing to the workers, kernel mirror, clients.
+
+pub mod api;

@@ -1,0 +1,103 @@
+//! Why a packet stopped. One counter each, no string, no log on the packet path.
+
+macro_rules! drop_reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal,)+) => {
+        /// Why a packet was dropped. Each packet that stops, stops with exactly one.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl DropReason {
+            /// All of them, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// How many there are.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// Its name in statistics and metrics.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// What it means, in a sentence.
+            pub fn description(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),+).trim_ascii(),)+
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The frame is shorter than an Ethernet header.
+    ShortEthernet = "short_ethernet",
+    /// The frame's destination MAC is neither ours nor broadcast nor multicast.
+    NotOurMac = "not_our_mac",
+    /// The frame is longer than one buffer.
+    Oversize = "oversize",
+    /// The IPv4 header is cut short or its version or length fields contradict the frame.
+    BadIpv4Header = "bad_ipv4_header",
+    /// The IPv4 header checksum is wrong.
+    BadIpv4Checksum = "bad_ipv4_checksum",
+    /// A TCP or UDP packet to a service is too short for its header.
+    ShortL4 = "short_l4",
+    /// A fragment addressed to a service: fragments are not reassembled yet.
+    Fragment = "fragment",
+    /// The connection's real server was deleted (`expire_nodest_conn` is 0).
+    ServerGone = "server_gone",
+    /// No real server may take a new connection; the client got an ICMP port unreachable.
+    NoServer = "no_server",
+    /// The connection table is full.
+    TableFull = "table_full",
+    /// FULLNAT found no free local address and port for the real server.
+    LocalPortsExhausted = "local_ports_exhausted",
+    /// FULLNAT service without a local address.
+    NoLocalAddress = "no_local_address",
+    /// To a local address and port of FULLNAT, but of no connection.
+    StrayLocalPort = "stray_local_port",
+    /// A real server's packet without a connection, answered by ICMP (`nat_icmp_send`).
+    NoConnection = "no_connection",
+    /// The TTL ran out; the sender got an ICMP time exceeded.
+    TtlExceeded = "ttl_exceeded",
+    /// Longer than the path allows and not to be fragmented; the sender got an ICMP fragmentation needed.
+    FragmentationNeeded = "fragmentation_needed",
+    /// Longer than the path allows, and fragmenting it failed.
+    TooLong = "too_long",
+    /// No route to where it should go.
+    NoRoute = "no_route",
+    /// The next hop did not answer in time.
+    NeighbourUnresolved = "neighbour_unresolved",
+    /// Too many packets wait for next hops.
+    NeighbourQueueFull = "neighbour_queue_full",
+    /// The buffer had no room for an outer header.
+    NoHeadroom = "no_headroom",
+    /// The transmit queue is full.
+    TxFull = "tx_full",
+    /// The way to the kernel is full, or policed.
+    PuntFull = "punt_full",
+    /// The port has no exception interface, so nothing can go to the kernel.
+    NoKernel = "no_kernel",
+    /// No buffer for a packet that sluice wanted to send.
+    NoBuffer = "no_buffer",
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_counters_dense() {
+        for (i, a) in DropReason::ALL.iter().enumerate() {
+            assert_eq!(*a as usize, i);
+            assert!(!a.description().is_empty());
+            for b in &DropReason::ALL[i + 1..] {
+                assert_ne!(a.name(), b.name());
+            }
+        }
+    }
+}

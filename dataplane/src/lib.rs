@@ -1,0 +1,12 @@
+//! The data plane of sluice: everything that a worker does. Knows no JSON, no files, no tokio.
+
+pub mod command;
+pub mod conn;
+pub mod drop_reason;
+pub mod egress;
+pub mod io;
+pub mod punt;
+pub mod service;
+pub mod stats;
+pub mod time;
+pub mod worker;

@@ -1,0 +1,187 @@
+//! What control says of services and real servers. Immutable once sent; shared by all workers.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// The transport protocols that a service can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP (6).
+    Tcp,
+    /// UDP (17).
+    Udp,
+    /// SCTP (132).
+    Sctp,
+}
+
+impl Protocol {
+    /// The number in the IP header.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
+    /// As ipvsadm prints it: `TCP`, `UDP`, `SCTP`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        }
+    }
+}
+
+/// IPv4 or IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum AddressFamily {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+/// What a packet must have to belong to a service (`SEMANTICS.md` section 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ServiceKey {
+    /// A virtual address and port; port 0 stands for every port.
+    Address {
+        /// Transport protocol.
+        protocol: Protocol,
+        /// Virtual address (VIP).
+        addr: IpAddr,
+        /// Virtual port.
+        port: u16,
+    },
+    /// A firewall mark.
+    Mark {
+        /// The mark, never 0.
+        mark: u32,
+        /// The family of the packets it takes.
+        family: AddressFamily,
+    },
+}
+
+impl fmt::Display for ServiceKey {
+    /// `TCP 10.0.0.1:80`, `UDP [2001:db8::1]:53`, `FWM 1`, `FWM 1 IPv6`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address {
+                protocol,
+                addr: IpAddr::V4(a),
+                port,
+            } => {
+                write!(f, "{} {a}:{port}", protocol.name())
+            }
+            Self::Address {
+                protocol,
+                addr: IpAddr::V6(a),
+                port,
+            } => {
+                write!(f, "{} [{a}]:{port}", protocol.name())
+            }
+            Self::Mark {
+                mark,
+                family: AddressFamily::V4,
+            } => write!(f, "FWM {mark}"),
+            Self::Mark {
+                mark,
+                family: AddressFamily::V6,
+            } => write!(f, "FWM {mark} IPv6"),
+        }
+    }
+}
+
+/// A service's place in every worker's table. Control hands them out and may reuse one after deletion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ServiceId(pub u32);
+
+/// A real server's place in every worker's table, and which of its successive tenants is meant.
+///
+/// A deleted server keeps its id while connections refer to it (IPVS's "trash"), and gets it back when the same
+/// address and port return to the same service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RsId {
+    /// Index into dense arrays.
+    pub index: u32,
+    /// Changes when the index goes to another server.
+    pub generation: u32,
+}
+
+/// How packets get to a real server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// NAT (ipvsadm `-m`): destination rewritten; replies come back through us.
+    Nat,
+    /// Direct routing (`-g`): only the next hop's MAC changes.
+    Dr,
+    /// IP-in-IP tunnel (`-i`), RFC 2003.
+    Tun,
+    /// FULLNAT (`-b`): source becomes a local address as well.
+    FullNat,
+}
+
+/// The schedulers, under ipvsadm's names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SchedulerKind {
+    /// Round robin.
+    Rr,
+    /// Weighted round robin.
+    Wrr,
+}
+
+impl SchedulerKind {
+    /// All of them, in ipvsadm's order.
+    pub const ALL: [Self; 2] = [Self::Rr, Self::Wrr];
+
+    /// As ipvsadm spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rr => "rr",
+            Self::Wrr => "wrr",
+        }
+    }
+
+    /// The one of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// One service as the workers see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceSpec {
+    /// Its place.
+    pub id: ServiceId,
+    /// What it matches.
+    pub key: ServiceKey,
+    /// How it chooses.
+    pub scheduler: SchedulerKind,
+    /// Whether its VIP is an address of this machine: elsewhere it matches nothing (contract 5 f).
+    pub vip_local: bool,
+    /// Its real servers in kernel order: the latest added first (`SEMANTICS.md` section 1).
+    pub real_servers: Vec<RealServerSpec>,
+    /// Source addresses for FULLNAT.
+    pub laddrs: Vec<Ipv4Addr>,
+}
+
+/// One real server of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RealServerSpec {
+    /// Its place.
+    pub id: RsId,
+    /// Its address.
+    pub addr: IpAddr,
+    /// Its port; 0 keeps the packet's.
+    pub port: u16,
+    /// How packets get there.
+    pub method: Method,
+    /// 0 takes no new connections.
+    pub weight: u32,
+    /// Upper connection threshold (`-x`), 0 for none.
+    pub upper_threshold: u32,
+    /// Lower connection threshold (`-y`), 0 for three quarters of the upper.
+    pub lower_threshold: u32,
+}

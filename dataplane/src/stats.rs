@@ -1,0 +1,207 @@
+//! What a worker publishes for others to read: counters it alone writes, by plain stores (contract 1).
+//!
+//! Each worker has one [`WorkerCells`], its own allocation. The worker adds; anybody may read at any
+//! time and gets values at most a burst old. Nothing here is an atomic read-modify-write.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam::utils::CachePadded;
+
+use crate::drop_reason::DropReason;
+
+/// A number with one writer and any number of readers.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Cell(AtomicU64);
+
+impl Cell {
+    /// Adds `n`. Only the owning worker may call this.
+    #[inline]
+    pub fn add(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Takes `n` away. Only the owning worker may call this.
+    #[inline]
+    pub fn sub(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_sub(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Sets it. Only the owning worker may call this.
+    #[inline]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// Reads it.
+    #[inline]
+    pub fn read(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The counters of a real server, as `ipvsadm --stats` shows them, and its connections of now.
+#[derive(Debug, Default)]
+pub struct ServerCells {
+    /// Connections ever bound.
+    pub conns: Cell,
+    /// Packets from clients.
+    pub in_packets: Cell,
+    /// Packets to clients.
+    pub out_packets: Cell,
+    /// Bytes from clients, from the IP header on.
+    pub in_bytes: Cell,
+    /// Bytes to clients, from the IP header on.
+    pub out_bytes: Cell,
+    /// Active connections now (`SEMANTICS.md` section 3).
+    pub active: Cell,
+    /// Inactive connections now.
+    pub inactive: Cell,
+}
+
+/// The counters of a service.
+#[derive(Debug, Default)]
+pub struct ServiceCells {
+    /// Connections ever bound.
+    pub conns: Cell,
+    /// Packets from clients.
+    pub in_packets: Cell,
+    /// Packets to clients.
+    pub out_packets: Cell,
+    /// Bytes from clients, from the IP header on.
+    pub in_bytes: Cell,
+    /// Bytes to clients, from the IP header on.
+    pub out_bytes: Cell,
+}
+
+/// Every packet is in exactly one of these sums:
+/// `rx + from_kernel + handed_in + generated + extra_fragments
+///  = tx + punted + handed_out + Σ drops + merged + held`.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// Taken off ports.
+    pub rx: Cell,
+    /// Bytes of those.
+    pub rx_bytes: Cell,
+    /// Come from the kernel.
+    pub from_kernel: Cell,
+    /// Come from other workers.
+    pub handed_in: Cell,
+    /// Made by sluice itself.
+    pub generated: Cell,
+    /// Fragments beyond the first, of packets that were cut.
+    pub extra_fragments: Cell,
+    /// Put on ports.
+    pub tx: Cell,
+    /// Bytes of those.
+    pub tx_bytes: Cell,
+    /// Given to the kernel.
+    pub punted: Cell,
+    /// Given to other workers.
+    pub handed_out: Cell,
+    /// Fragments that became part of another packet.
+    pub merged: Cell,
+    /// Waiting inside for a next hop, now.
+    pub held: Cell,
+    /// Stopped, by [`DropReason`].
+    pub drops: [Cell; DropReason::COUNT],
+}
+
+impl Books {
+    /// Counts a stop.
+    #[inline]
+    pub fn dropped(&self, reason: DropReason) {
+        self.drops[reason as usize].add(1);
+    }
+
+    /// What came in, of whatever source.
+    pub fn sources(&self) -> u64 {
+        self.rx.read()
+            + self.from_kernel.read()
+            + self.handed_in.read()
+            + self.generated.read()
+            + self.extra_fragments.read()
+    }
+
+    /// What went, of whatever way, and what is held.
+    pub fn sinks(&self) -> u64 {
+        self.tx.read()
+            + self.punted.read()
+            + self.handed_out.read()
+            + self.merged.read()
+            + self.held.read()
+            + self.drops.iter().map(Cell::read).sum::<u64>()
+    }
+
+    /// Whether every packet is accounted for. Only meaningful between bursts of the owning worker.
+    pub fn balance(&self) -> bool {
+        self.sources() == self.sinks()
+    }
+}
+
+/// All that one worker publishes.
+#[derive(Debug)]
+pub struct WorkerCells {
+    /// Revision of the last change that the worker has applied whole. Stored with release order: who reads it sees all
+    /// that the worker did before.
+    applied: CachePadded<AtomicU64>,
+    /// Packets.
+    pub books: CachePadded<Books>,
+    /// Connections now.
+    pub connections: CachePadded<Cell>,
+    /// Turns of the worker's loop.
+    pub polls: CachePadded<Cell>,
+    /// Turns of the worker's loop that found something to do.
+    pub busy_polls: CachePadded<Cell>,
+    /// By [`crate::service::RsId::index`].
+    pub servers: Box<[CachePadded<ServerCells>]>,
+    /// By [`crate::service::ServiceId`].
+    pub services: Box<[CachePadded<ServiceCells>]>,
+}
+
+impl WorkerCells {
+    /// Room for so many services and real servers.
+    pub fn new(services: usize, servers: usize) -> Self {
+        Self {
+            applied: CachePadded::default(),
+            books: CachePadded::default(),
+            connections: CachePadded::default(),
+            polls: CachePadded::default(),
+            busy_polls: CachePadded::default(),
+            servers: (0..servers).map(|_| CachePadded::default()).collect(),
+            services: (0..services).map(|_| CachePadded::default()).collect(),
+        }
+    }
+
+    /// The revision of the last change applied whole.
+    pub fn applied(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// Says that a change is applied whole. Only the owning worker may call this.
+    pub fn set_applied(&self, revision: u64) {
+        self.applied.store(revision, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn books_that_miss_a_packet_do_not_balance() {
+        let books = Books::default();
+        books.rx.add(3);
+        books.tx.add(1);
+        books.dropped(DropReason::NoRoute);
+        assert!(!books.balance());
+        books.held.add(1);
+        assert!(books.balance());
+    }
+}
