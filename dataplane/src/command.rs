@@ -100,8 +100,6 @@ pub struct Settings {
     pub sloppy_tcp: bool,
     /// Send ICMP "fragmentation needed" about packets too long for a tunnel.
     pub pmtu_disc: bool,
-    /// Answer a real server's packet without connection by ICMP.
-    pub nat_icmp_send: bool,
 }
 
 impl Default for Settings {
@@ -112,7 +110,6 @@ impl Default for Settings {
             conn_reuse_mode: 1,
             sloppy_tcp: false,
             pmtu_disc: true,
-            nat_icmp_send: false,
         }
     }
 }
