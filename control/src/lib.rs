@@ -3,3 +3,5 @@
 pub mod api;
 pub mod api_error;
 pub mod config;
+pub mod controller;
+pub mod publish;
