@@ -5,3 +5,4 @@ pub mod api_error;
 pub mod config;
 pub mod controller;
 pub mod publish;
+pub mod rpc;
