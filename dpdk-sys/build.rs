@@ -13,10 +13,10 @@ const FLOOR: &str = "22.11";
 const FUNCTIONS: &str = "rte_(eal_(init|remote_launch|wait_lcore)|version|strerror|get_tsc_hz|lcore_to_(socket|cpu)_id\
     |pdump_init|log_cur_msg_loglevel|malloc_get_socket_stats\
     |mempool_(avail_count|calc_obj_size|obj_iter)|pktmbuf_(pool_create_by_ops|free_bulk)\
-    |eth_find_next|eth_(stats|rss_hash_conf|macaddr)_get|eth_promiscuous_enable\
+    |eth_find_next|eth_(stats|macaddr)_get|eth_promiscuous_enable\
     |eth_[rt]x_queue_setup\
     |eth_dev_(info_get|configure|adjust_nb_rx_tx_desc|start|stop|close|[sg]et_mtu|socket_id\
-    |get_port_by_name|get_name_by_port|mac_addr_(add|remove)|rss_reta_query))";
+    |get_port_by_name|get_name_by_port|mac_addr_(add|remove)|rss_(reta_query|hash_conf_get)))";
 
 /// Structures that pass through as they are: nobody looks inside, and some of them bindgen cannot express.
 const OPAQUE: &str = "rte_(arp_ipv4|arp_hdr|mbuf_.*|mempool_.*__.*|eth_(rxseg.*|switch_info|dcb_.*|vmdq_.*|thresh|intr_conf))";
