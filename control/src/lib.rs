@@ -5,5 +5,7 @@ pub mod api_error;
 pub mod boot;
 pub mod config;
 pub mod controller;
+pub mod daemon;
+pub mod kernel;
 pub mod publish;
 pub mod rpc;
