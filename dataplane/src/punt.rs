@@ -1,7 +1,13 @@
 //! To and from the kernel: the rings between a worker and the punt thread (contract 5).
 //!
 //! Taps cost system calls, so no worker touches one. A worker pushes what the kernel shall have into a bounded
-//! ring for each port, and takes what the kernel sent from another.
+//! ring for each port, and takes what the kernel sent from another. One [`thread`] for all ports moves frames between
+//! those rings and each port's [`tap`], and polices by [`class`] what the kernel gets.
+
+pub mod cells;
+pub mod class;
+pub mod tap;
+pub mod thread;
 
 use rtrb::{Consumer, Producer, RingBuffer};
 
