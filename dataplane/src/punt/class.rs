@@ -9,13 +9,13 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
-const ETHERTYPE_IPV4: u16 = 0x0800;
-const ETHERTYPE_ARP: u16 = 0x0806;
-const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: [u16; 2] = [0x8100, 0x88a8];
-const IP_ICMP: u8 = 1;
-const IP_TCP: u8 = 6;
-const IP_ICMPV6: u8 = 58;
+const ETHERTYPE_IPV4: u16 = libc::ETH_P_IP as u16;
+const ETHERTYPE_ARP: u16 = libc::ETH_P_ARP as u16;
+const ETHERTYPE_IPV6: u16 = libc::ETH_P_IPV6 as u16;
+const ETHERTYPE_VLAN: [u16; 2] = [libc::ETH_P_8021Q as u16, libc::ETH_P_8021AD as u16];
+const IP_ICMP: u8 = libc::IPPROTO_ICMP as u8;
+const IP_TCP: u8 = libc::IPPROTO_TCP as u8;
+const IP_ICMPV6: u8 = libc::IPPROTO_ICMPV6 as u8;
 /// Router solicitation to redirect (RFC 4861, section 4).
 const NEIGHBOUR_DISCOVERY: std::ops::RangeInclusive<u8> = 133..=137;
 

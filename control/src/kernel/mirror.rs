@@ -1,0 +1,500 @@
+//! The task that keeps [`KernelUpdate`]s coming.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sluice_dataplane::command::{Event, PortId};
+use sluice_dataplane::egress::{Fib, Mac};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::sleep_until;
+use tracing::{debug, error, info, warn};
+
+use super::KernelUpdate;
+use super::fib;
+use super::neighbours::{NeighbourCounts, Neighbours};
+use super::netlink::{Link, Netlink, Notice, Picture};
+
+/// After a change the kernel is read once it had so long to finish changing.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// Reading the kernel may take this share of the time, one in so many.
+const DUTY: u32 = 5;
+
+/// Without any change the kernel is read so often, for what it does not report.
+const AUDIT: Duration = Duration::from_secs(30);
+
+/// A broken conversation is taken up again after so long.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Questions of workers that may wait; more are dropped, and the workers ask again.
+const QUESTIONS: usize = 1024;
+
+/// A port that has an exception interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorPort {
+    /// Which.
+    pub port: PortId,
+    /// The name of its exception interface.
+    pub interface: String,
+}
+
+/// Starting the mirror failed.
+#[derive(Debug, thiserror::Error)]
+pub enum MirrorError {
+    /// No netlink socket.
+    #[error(
+        "cannot open a netlink socket: {0}; a seccomp filter or a missing AF_NETLINK in \
+         `RestrictAddressFamilies=` of the service unit would do that"
+    )]
+    Open(#[from] io::Error),
+    /// The kernel could not be read.
+    #[error("cannot read the kernel's interfaces, addresses and routes: {0}")]
+    Read(rtnetlink::Error),
+    /// The interface is not there.
+    #[error(
+        "the exception interface `{0}` does not exist in this network namespace; open its tap before the mirror is started"
+    )]
+    NoInterface(String),
+    /// The interface cannot be switched on.
+    #[error(
+        "cannot bring the exception interface `{interface}` up: {source}; CAP_NET_ADMIN is needed"
+    )]
+    BringUp {
+        /// Its name.
+        interface: String,
+        /// Why.
+        source: rtnetlink::Error,
+    },
+}
+
+/// How the mirror stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MirrorStatus {
+    /// Neighbours of the ports.
+    pub neighbours: NeighbourCounts,
+    /// Those that do not answer now.
+    pub failed: BTreeSet<(PortId, Ipv4Addr)>,
+    /// Times that notifications were lost, and everything was read anew.
+    pub resyncs: u64,
+    /// Times that the kernel was read, for whatever reason.
+    pub readings: u64,
+    /// What the kernel has and workers do not follow: policy rules, VRFs.
+    pub not_mirrored: Vec<String>,
+}
+
+/// The running mirror. Dropping it stops the task; interfaces stay as they are.
+pub struct KernelMirror {
+    questions: mpsc::Sender<Question>,
+    status: watch::Receiver<MirrorStatus>,
+    task: JoinHandle<()>,
+}
+
+/// What workers report of a neighbour.
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    Missing(PortId, Ipv4Addr),
+    Used(PortId, Ipv4Addr),
+}
+
+impl KernelMirror {
+    /// Brings the exception interfaces up and starts the task, in the calling thread's network namespace. Updates go into
+    /// `updates`; while that is full they wait, and of several about the same thing only the last is kept.
+    pub async fn start(
+        ports: Vec<MirrorPort>,
+        updates: mpsc::Sender<KernelUpdate>,
+    ) -> Result<Self, MirrorError> {
+        let netlink = Netlink::open()?;
+        bring_up(&netlink, &ports).await?;
+        let (questions, inbox) = mpsc::channel(QUESTIONS);
+        let (status_in, status) = watch::channel(MirrorStatus::default());
+        let mirror = Mirror {
+            ports,
+            indices: BTreeMap::new(),
+            neighbours: Neighbours::default(),
+            told: Told::default(),
+            read_neighbours: true,
+            incomplete: true,
+            inbox,
+            status: status_in,
+        };
+        Ok(Self {
+            questions,
+            status,
+            task: tokio::spawn(mirror.run(netlink, updates)),
+        })
+    }
+
+    /// Passes on what a worker reports; events that are not about neighbours are ignored. Never blocks.
+    pub fn event(&self, event: &Event) {
+        let question = match *event {
+            Event::NeighbourMissing { port, addr } => Question::Missing(port, addr),
+            Event::NeighbourUsed { port, addr } => Question::Used(port, addr),
+            _ => return,
+        };
+        if self.questions.try_send(question).is_err() {
+            debug!(?question, "dropped: too many questions about neighbours");
+        }
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> MirrorStatus {
+        self.status.borrow().clone()
+    }
+}
+
+impl Drop for KernelMirror {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn bring_up(netlink: &Netlink, ports: &[MirrorPort]) -> Result<(), MirrorError> {
+    let picture = netlink.picture().await.map_err(MirrorError::Read)?;
+    for port in ports {
+        let link = picture
+            .links
+            .iter()
+            .find(|link| link.name == port.interface)
+            .ok_or_else(|| MirrorError::NoInterface(port.interface.clone()))?;
+        netlink
+            .bring_up(link.index)
+            .await
+            .map_err(|source| MirrorError::BringUp {
+                interface: port.interface.clone(),
+                source,
+            })?;
+    }
+    Ok(())
+}
+
+/// An exception interface, as last told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PortState {
+    mac: Mac,
+    mtu: u16,
+    up: bool,
+}
+
+/// What workers were told, or will be as soon as there is room; and what of it they still have to be told.
+#[derive(Debug, Default)]
+struct Told {
+    local: Option<BTreeSet<IpAddr>>,
+    ports: BTreeMap<PortId, PortState>,
+    fib: Option<Arc<Fib>>,
+    local_is_news: bool,
+    fib_is_news: bool,
+    news_of_ports: BTreeSet<PortId>,
+    complete_is_news: bool,
+}
+
+impl Told {
+    fn has_news(&self) -> bool {
+        self.local_is_news
+            || self.fib_is_news
+            || self.complete_is_news
+            || !self.news_of_ports.is_empty()
+    }
+
+    fn set_local(&mut self, local: BTreeSet<IpAddr>) {
+        if self.local.as_ref() != Some(&local) {
+            self.local = Some(local);
+            self.local_is_news = true;
+        }
+    }
+
+    fn set_fib(&mut self, fib: Fib) {
+        let same = self.fib.as_ref().is_some_and(|f| f.iter().eq(fib.iter()));
+        if !same {
+            self.fib = Some(Arc::new(fib));
+            self.fib_is_news = true;
+        }
+    }
+
+    /// `None`: the interface is not there.
+    fn set_port(&mut self, port: PortId, state: Option<PortState>) {
+        let before = self.ports.get(&port).copied();
+        let state = state.or(before.map(|before| PortState {
+            up: false,
+            ..before
+        }));
+        if let Some(state) = state
+            && before != Some(state)
+        {
+            self.ports.insert(port, state);
+            self.news_of_ports.insert(port);
+        }
+    }
+}
+
+/// When to read the kernel.
+struct Clock {
+    due: Instant,
+    /// Reading costs, so not again before this.
+    not_before: Instant,
+    /// Nothing was reported since the last reading.
+    quiet: bool,
+}
+
+impl Clock {
+    /// At once.
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            due: now,
+            not_before: now,
+            quiet: false,
+        }
+    }
+
+    /// Soon.
+    fn changed(&mut self) {
+        if self.quiet {
+            self.quiet = false;
+            self.due = self.not_before.max(Instant::now() + SETTLE);
+        }
+    }
+
+    /// It was read, since `start`, or it failed.
+    fn read(&mut self, start: Instant, ok: bool) {
+        let now = Instant::now();
+        let cost = now - start;
+        self.not_before = now + cost * (DUTY - 1);
+        self.due = if ok {
+            now + AUDIT.max(cost * DUTY * 4)
+        } else {
+            now + RETRY
+        };
+        self.quiet = ok;
+    }
+}
+
+/// What the task has.
+struct Mirror {
+    ports: Vec<MirrorPort>,
+    /// Ports by interface index, as of the last reading.
+    indices: BTreeMap<u32, PortId>,
+    neighbours: Neighbours,
+    told: Told,
+    /// Neighbours, too, must be read next time.
+    read_neighbours: bool,
+    /// The next reading completes what is known.
+    incomplete: bool,
+    inbox: mpsc::Receiver<Question>,
+    status: watch::Sender<MirrorStatus>,
+}
+
+/// Why the conversation with the kernel ended.
+enum End {
+    /// Nobody wants updates any more.
+    Unwanted,
+    /// The socket broke.
+    Broken,
+}
+
+impl Mirror {
+    async fn run(mut self, netlink: Netlink, updates: mpsc::Sender<KernelUpdate>) {
+        let mut open = Some(netlink);
+        loop {
+            if let Some(netlink) = open.take() {
+                self.must_resync();
+                match self.talk(netlink, &updates).await {
+                    End::Unwanted => return,
+                    End::Broken => error!("the netlink socket broke; opening another"),
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+            match Netlink::open() {
+                Ok(netlink) => open = Some(netlink),
+                Err(error) => error!(%error, "cannot open a netlink socket; trying again"),
+            }
+        }
+    }
+
+    async fn talk(&mut self, mut netlink: Netlink, updates: &mpsc::Sender<KernelUpdate>) -> End {
+        let mut clock = Clock::new();
+        loop {
+            tokio::select! {
+                notice = netlink.notice() => match notice {
+                    Some(notice) => self.note(notice, &mut clock),
+                    None => return End::Broken,
+                },
+                Some(question) = self.inbox.recv() => self.answer(&netlink, question).await,
+                permit = updates.reserve(), if self.has_news() => match permit {
+                    Ok(permit) => {
+                        if let Some(update) = self.next_update() {
+                            permit.send(update);
+                        }
+                    }
+                    Err(_) => return End::Unwanted,
+                },
+                () = updates.closed() => return End::Unwanted,
+                () = sleep_until(clock.due.into()) => {
+                    self.read_neighbours |= clock.quiet;
+                    let start = Instant::now();
+                    let ok = self.read(&netlink).await;
+                    clock.read(start, ok);
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, notice: Notice, clock: &mut Clock) {
+        match notice {
+            Notice::Changed => clock.changed(),
+            Notice::Neighbour((interface, addr), standing) => {
+                if let Some(&port) = self.indices.get(&interface) {
+                    self.neighbours.set((port, addr), standing);
+                    self.publish_neighbours();
+                }
+            }
+            Notice::Lost => {
+                info!("the kernel changed faster than could be followed; reading all anew");
+                self.status.send_modify(|status| status.resyncs += 1);
+                self.must_resync();
+                clock.changed();
+            }
+        }
+    }
+
+    fn must_resync(&mut self) {
+        self.read_neighbours = true;
+        self.incomplete = true;
+    }
+
+    /// Makes the kernel look for a neighbour, or go on checking it.
+    async fn answer(&mut self, netlink: &Netlink, question: Question) {
+        let (Question::Missing(port, addr) | Question::Used(port, addr)) = question;
+        let interface = self.indices.iter().find(|(_, p)| **p == port);
+        let Some((&interface, _)) = interface else {
+            return debug!(?question, "the port has no exception interface");
+        };
+        let now = Instant::now();
+        let wanted = match question {
+            Question::Missing(..) => self.neighbours.missing((port, addr), now),
+            Question::Used(..) => self.neighbours.used((port, addr), now),
+        };
+        if !wanted {
+            return;
+        }
+        self.publish_neighbours();
+        if let Err(error) = netlink.use_neighbour((interface, addr)).await {
+            debug!(%error, ?question, "the kernel would not look for the neighbour");
+        }
+    }
+
+    /// Reads the kernel and notes what is new. `false` when it could not be read.
+    async fn read(&mut self, netlink: &Netlink) -> bool {
+        let result = async {
+            self.read_picture(netlink).await?;
+            if std::mem::take(&mut self.read_neighbours) {
+                self.read_all_neighbours(netlink).await?;
+            }
+            Ok::<_, rtnetlink::Error>(())
+        }
+        .await;
+        if let Err(error) = result {
+            warn!(%error, "cannot read the kernel's interfaces and routes; trying again");
+            self.read_neighbours = true;
+            return false;
+        }
+        self.told.complete_is_news |= std::mem::take(&mut self.incomplete);
+        self.status.send_modify(|status| status.readings += 1);
+        true
+    }
+
+    async fn read_picture(&mut self, netlink: &Netlink) -> Result<(), rtnetlink::Error> {
+        let picture = netlink.picture().await?;
+        let mut indices = BTreeMap::new();
+        for port in &self.ports {
+            let link = picture.links.iter().find(|l| l.name == port.interface);
+            let state = link.and_then(port_state);
+            self.told.set_port(port.port, state);
+            indices.extend(link.map(|link| (link.index, port.port)));
+        }
+        self.read_neighbours |= indices != self.indices;
+        self.indices = indices;
+        let local = picture.addresses.iter().map(|a| IpAddr::V4(a.local));
+        self.told.set_local(local.collect());
+        let fib = fib::build(&picture.routes, &picture.addresses, &self.indices);
+        self.told.set_fib(fib);
+        self.report_unmirrored(&picture);
+        Ok(())
+    }
+
+    async fn read_all_neighbours(&mut self, netlink: &Netlink) -> Result<(), rtnetlink::Error> {
+        let standings = netlink.neighbours().await?;
+        let ours = standings
+            .into_iter()
+            .filter_map(|((interface, addr), standing)| {
+                Some(((*self.indices.get(&interface)?, addr), standing))
+            })
+            .collect();
+        self.neighbours.replace(&ours);
+        self.publish_neighbours();
+        Ok(())
+    }
+
+    fn report_unmirrored(&self, picture: &Picture) {
+        let vrfs = picture.links.iter().filter(|link| link.is_vrf);
+        let not_mirrored: Vec<_> = vrfs
+            .map(|link| format!("the VRF {}", link.name))
+            .chain(picture.rules.iter().cloned())
+            .collect();
+        self.status.send_if_modified(|status| {
+            let news = status.not_mirrored != not_mirrored;
+            if news && !not_mirrored.is_empty() {
+                warn!(
+                    "sluice forwards by the kernel's main routing table only and does not follow {}",
+                    not_mirrored.join(", ")
+                );
+            }
+            status.not_mirrored = not_mirrored;
+            news
+        });
+    }
+
+    fn publish_neighbours(&self) {
+        self.status.send_modify(|status| {
+            status.neighbours = self.neighbours.counts();
+            if status.failed != *self.neighbours.failed() {
+                status.failed.clone_from(self.neighbours.failed());
+            }
+        });
+    }
+
+    fn has_news(&self) -> bool {
+        self.told.has_news() || self.neighbours.has_changes()
+    }
+
+    /// The next thing to tell: first who we are, then who is there, then the routes that lead there.
+    fn next_update(&mut self) -> Option<KernelUpdate> {
+        let told = &mut self.told;
+        if std::mem::take(&mut told.local_is_news) {
+            return told.local.clone().map(KernelUpdate::LocalAddresses);
+        }
+        if let Some(port) = told.news_of_ports.pop_first() {
+            let &PortState { mac, mtu, up } = told.ports.get(&port)?;
+            return Some(KernelUpdate::PortState { port, mac, mtu, up });
+        }
+        if let Some(((port, addr), mac)) = self.neighbours.next_change() {
+            return Some(KernelUpdate::Neighbour { port, addr, mac });
+        }
+        if std::mem::take(&mut told.fib_is_news) {
+            return told.fib.clone().map(KernelUpdate::Fib);
+        }
+        std::mem::take(&mut told.complete_is_news).then_some(KernelUpdate::Complete)
+    }
+}
+
+/// What a worker needs to know of its port's interface; `None` when it is no Ethernet interface.
+fn port_state(link: &Link) -> Option<PortState> {
+    Some(PortState {
+        mac: link.mac?,
+        mtu: link.mtu.try_into().unwrap_or(u16::MAX),
+        up: link.up,
+    })
+}
