@@ -1,9 +1,13 @@
 //! A daemon for tests: it keeps services as sluiced does and forwards nothing.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::api::{
     Applied, Connection, ConnectionList, Connections, Counters, Drop, Drops, ErrorData, ErrorKind,
@@ -44,6 +48,35 @@ impl Rpc for FakeDaemon {
 }
 
 impl FakeDaemon {
+    /// Serves connections to a socket at `path`, one after the other, for as long as the process lives.
+    pub(crate) fn serve(mut self, path: &Path) {
+        let _stale = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                for line in BufReader::new(stream.try_clone().unwrap()).lines() {
+                    let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
+                    let params = request.get("params").cloned().unwrap_or_default();
+                    let mut response = json!({"jsonrpc": "2.0", "id": request["id"]});
+                    match self.call(request["method"].as_str().unwrap(), params) {
+                        Ok(result) => response["result"] = result,
+                        Err(RpcError::Refused {
+                            code,
+                            message,
+                            data,
+                        }) => {
+                            response["error"] =
+                                json!({"code": code, "message": message, "data": data});
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                    writeln!(stream, "{response}").unwrap();
+                }
+            }
+        });
+    }
+
     fn answer(&mut self, method: &str, params: Value) -> Answer {
         match method {
             "service_add" => self.service_add(read(params)?),
