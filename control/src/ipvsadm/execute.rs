@@ -350,7 +350,7 @@ fn refused(error: &RpcError, method: &str, object: Object) -> Failure {
 /// Whether the daemon objects to an address as the kernel would. Of IPv6, which this version does not have at all, it has better to say.
 fn is_bad_address(error: &RpcError) -> bool {
     let about_address = |path: &str| path.rsplit('.').next() == Some("address");
-    error.path().is_none_or(about_address) && !error.to_string().contains("IPv6")
+    error.path().is_some_and(about_address) && !error.to_string().contains("IPv6")
 }
 
 fn failure(rc: i32, text: impl Into<String>) -> Failure {

@@ -276,6 +276,15 @@ fn errors_without_a_kernel_text_keep_the_daemons_words() {
             "10000 services are configured; raise max_services\n".to_owned()
         )
     );
+    let mut other = failing(
+        ErrorKind::InvalidParams,
+        Some("weigth"),
+        "unknown field `weigth`",
+    );
+    assert_eq!(
+        fails(&mut other, "-a -t 10.0.0.1:80 -r 192.168.1.1"),
+        (255, "unknown field `weigth`\n".to_owned())
+    );
     let mut ipv6 = failing(
         ErrorKind::InvalidParams,
         Some("service.address"),

@@ -450,3 +450,101 @@ fn sched_flags(text: Option<&str>, scheduler: &str) -> Result<SchedFlags, Unusab
     }
     Ok(flags)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::names::LocalNames;
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn mistake(line: &str) -> (i32, String) {
+        let unusable = parse(&words(line), &LocalNames).expect_err(line);
+        (unusable.rc, unusable.text)
+    }
+
+    #[test]
+    fn mistakes_that_no_trace_has_are_told_as_well() {
+        for (line, text) in [
+            (
+                "-A -t 10.0.0.1:80 -n",
+                "Illegal 'numeric' option with the 'add-service' command",
+            ),
+            ("-C -n", "Illegal 'numeric' option with the 'flush' command"),
+            ("-Z -n", "Illegal 'numeric' option with the 'zero' command"),
+            (
+                "-d -t 10.0.0.1:80 -r 192.168.1.1 -m",
+                "Illegal 'forwarding-method' option with the 'delete-server' command",
+            ),
+            (
+                "-a -t 10.0.0.1:80 -r 192.168.1.1 -m -g",
+                "multiple 'forwarding-method' options specified",
+            ),
+            ("-L -nn", "multiple 'numeric' options specified"),
+            ("-A -t 10.0.0.1:80 -p -M x", "invalid netmask specified"),
+            (
+                "-A -t [2001:db8::1]:80 -p -M 129",
+                "invalid netmask specified",
+            ),
+            (
+                "-a -t 10.0.0.1:80 -r 192.168.1.1:x",
+                "illegal real server address[:port] specified",
+            ),
+            (
+                "-a -t 10.0.0.1:80 -r 192.168.1.1 -y -1",
+                "illegal l_threshold specified",
+            ),
+            ("--set 1 2 3 4", "unexpected argument 4"),
+            (
+                "-P -t 10.0.0.1:80 -z nowhere",
+                "illegal local address specified",
+            ),
+        ] {
+            assert_eq!(mistake(line), (2, text.to_owned()), "ipvsadm {line}");
+        }
+    }
+
+    #[test]
+    fn a_mask_without_persistence_is_ignored_and_a_full_one_is_none() {
+        let service = |line| match parse(&words(line), &LocalNames) {
+            Ok(Command::AddService(service)) => service.persistence,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(service("-A -t 10.0.0.1:80 -M 33"), None);
+        let full = service("-A -t 10.0.0.1:80 -p -M 255.255.255.255").unwrap();
+        assert_eq!((full.timeout_s, full.mask), (360, None));
+        let odd = service("-A -t 10.0.0.1:80 -p 60 -M 33").unwrap();
+        assert_eq!(
+            (odd.timeout_s, odd.mask),
+            (60, Some(Mask::V4([0, 0, 0, 33].into())))
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_command_line_panics(
+            args in prop::collection::vec(
+                prop_oneof![
+                    "-[A-Za-z0-9=]{0,4}",
+                    "--[a-z-]{0,16}(=[!-~]{0,8})?",
+                    "[ -~é]{0,20}",
+                    (0..table(None).len()).prop_map(|at| format!("--{}", table(None)[at].long)),
+                    Just("10.0.0.1:80".to_owned()),
+                    Just("-A".to_owned()),
+                    Just("-a".to_owned()),
+                    Just("-L".to_owned()),
+                ],
+                0..8,
+            )
+        ) {
+            if let Err(unusable) = parse(&args, &LocalNames) {
+                prop_assert!(unusable.rc == 2 || unusable.rc == 255);
+                prop_assert!(!unusable.text.is_empty());
+            }
+        }
+    }
+}
