@@ -55,8 +55,10 @@ impl FakeDaemon {
         thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
-                for line in BufReader::new(stream.try_clone().unwrap()).lines() {
-                    let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                // A client may go away with our last newline unread, which reads as a reset.
+                for line in lines.map_while(Result::ok) {
+                    let request: Value = serde_json::from_str(&line).unwrap();
                     let params = request.get("params").cloned().unwrap_or_default();
                     let mut response = json!({"jsonrpc": "2.0", "id": request["id"]});
                     match self.call(request["method"].as_str().unwrap(), params) {
@@ -71,7 +73,9 @@ impl FakeDaemon {
                         }
                         Err(other) => panic!("{other}"),
                     }
-                    writeln!(stream, "{response}").unwrap();
+                    stream
+                        .write_all(format!("{response}\n").as_bytes())
+                        .unwrap();
                 }
             }
         });

@@ -22,10 +22,14 @@ fn serve(path: &Path, result: Value) {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            for line in BufReader::new(stream.try_clone().unwrap()).lines() {
-                let request: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            // A client may go away with our last newline unread, which reads as a reset.
+            for line in lines.map_while(Result::ok) {
+                let request: Value = serde_json::from_str(&line).unwrap();
                 let response = json!({"jsonrpc": "2.0", "id": request["id"], "result": result});
-                writeln!(stream, "{response}").unwrap();
+                stream
+                    .write_all(format!("{response}\n").as_bytes())
+                    .unwrap();
             }
         }
     });
