@@ -1,10 +1,17 @@
 //! The control plane of sluice: JSON-RPC, configuration, publishing to the workers, kernel mirror, clients.
 
 pub mod api;
+pub mod api_error;
+pub mod boot;
 pub mod cli;
 pub mod client;
+pub mod config;
+pub mod controller;
+pub mod daemon;
 pub mod ipvsadm;
 pub mod kernel;
+pub mod publish;
+pub mod rpc;
 
 #[cfg(test)]
 mod fake_daemon;

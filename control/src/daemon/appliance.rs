@@ -1,0 +1,397 @@
+//! DPDK, the ports, the workers and the punt thread: all that moves packets, made from the boot file.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sluice_dataplane::command::{PortId, WorkerId};
+use sluice_dataplane::dpdk::{
+    DpdkPort, Eal, EalConfig, EalError, EthPort, Hugepages, Iova, Mbuf, Mempool, MempoolError,
+    PoolConfig, PortConfig, PortError, RunningWorker, clock,
+};
+use sluice_dataplane::egress::Mac;
+use sluice_dataplane::punt::tap::{Tap, TapError};
+use sluice_dataplane::punt::thread::{PuntError, PuntOptions, PuntPort, PuntThread};
+use sluice_dataplane::punt::{self, WorkerPunt};
+use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
+use tracing::{info, warn};
+
+use super::turn::turn;
+use crate::api::PortStats;
+use crate::boot::{self, Boot, Polling};
+use crate::config::Limits;
+use crate::controller::{Controller, Setup, WorkerInfo};
+use crate::publish;
+
+/// Frames between a worker and the kernel, each way and port.
+const PUNT_RING: usize = 1024;
+
+/// Frames of the pool from which the kernel's packets are taken.
+const PUNT_POOL: u32 = 4096;
+
+/// Bytes that a frame has beyond its IP packet: Ethernet with two VLAN tags.
+const LINK_HEADER: u16 = 22;
+
+/// Memory for drivers and DPDK itself.
+const OWN_MB: u64 = 64;
+
+/// The appliance could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApplianceError {
+    #[error(transparent)]
+    Eal(#[from] EalError),
+    #[error(transparent)]
+    Pool(#[from] MempoolError),
+    #[error(transparent)]
+    Port(#[from] PortError),
+    #[error(transparent)]
+    Tap(#[from] TapError),
+    #[error(transparent)]
+    Punt(#[from] PuntError),
+    #[error("the boot file's static entries: {0}")]
+    Statics(String),
+}
+
+/// All that moves packets. Fields in the order in which they must go.
+pub(super) struct Appliance {
+    running: Vec<RunningWorker>,
+    stop: Arc<AtomicBool>,
+    ready: Vec<ReadyWorker>,
+    punt: Option<Arc<PuntThread>>,
+    ports: Arc<Vec<EthPort>>,
+    exceptions: Vec<(PortId, String)>,
+    polling: Polling,
+    eal: Eal,
+}
+
+/// A worker's parts, to be put together on its own lcore, where its memory will be near.
+struct ReadyWorker {
+    config: WorkerConfig,
+    ports: Vec<WorkerPort<DpdkPort>>,
+    channels: WorkerChannels,
+}
+
+/// What must hear of changes on the kernel's side beside the controller.
+pub(super) struct KernelSide {
+    punt: Option<Arc<PuntThread>>,
+    ports: Arc<Vec<EthPort>>,
+}
+
+impl Appliance {
+    /// Brings DPDK, the ports and the way to the kernel up; workers wait for [`Appliance::launch_workers`].
+    pub(super) fn start(boot: &Boot) -> Result<(Self, Setup), ApplianceError> {
+        let statics = boot.statics().map_err(ApplianceError::Statics)?;
+        let eal = Eal::start(&eal_config(boot))?;
+        info!(version = eal.version(), memory = ?eal.backing(), "DPDK runs");
+        let mut pools = Vec::new();
+        for worker in 0..eal.workers() {
+            let mut pool = worker_pool(boot, worker);
+            pool.socket = eal.worker_socket(worker)?;
+            pools.push(Mempool::new(&eal, &pool)?);
+        }
+        let queues = eal.workers() as u16;
+        let open = |port: &boot::Port| EthPort::open(&eal, &port_config(port, queues), &pools);
+        let ports = boot.ports.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let (punt, punts) = open_punt(boot, &eal, &ports)?;
+        let ports = Arc::new(ports);
+        let (links, ready) = workers(boot, &eal, &ports, punts)?;
+        let setup = Setup {
+            limits: boot.limits.into(),
+            workers: links,
+            ports: port_reporter(boot, Arc::clone(&ports)),
+            dpdk: eal.version(),
+            statics,
+        };
+        let exceptions = boot.exceptions();
+        let appliance = Self {
+            running: Vec::new(),
+            stop: Arc::new(AtomicBool::new(false)),
+            ready,
+            punt: punt.map(Arc::new),
+            exceptions: exceptions
+                .map(|(id, name)| (PortId(id as u16), name.to_owned()))
+                .collect(),
+            ports,
+            polling: boot.workers.polling,
+            eal,
+        };
+        Ok((appliance, setup))
+    }
+
+    /// Tells the controller of the ports' MACs and MTUs.
+    pub(super) fn introduce_ports(&self, controller: &mut Controller) {
+        for (id, port) in (0..).zip(self.ports.iter()) {
+            match port.mtu() {
+                Ok(mtu) => controller.port_state(PortId(id), port.mac(), mtu),
+                Err(error) => warn!("{error}"),
+            }
+        }
+    }
+
+    /// Sets the workers to work.
+    pub(super) fn launch_workers(&mut self) -> Result<(), ApplianceError> {
+        for (number, ready) in self.ready.drain(..).enumerate() {
+            let (stop, polling) = (Arc::clone(&self.stop), self.polling);
+            let running = self.eal.launch(number, move || {
+                let ReadyWorker {
+                    config,
+                    ports,
+                    channels,
+                } = ready;
+                let worker = Worker::new(config, ports, channels, clock::now());
+                info!(
+                    worker = number,
+                    max_connections = config.max_connections,
+                    "worker runs"
+                );
+                turn(worker, polling, &stop, clock::now);
+            })?;
+            self.running.push(running);
+        }
+        Ok(())
+    }
+
+    /// The ports that have exception interfaces.
+    pub(super) fn exceptions(&self) -> impl Iterator<Item = (PortId, &str)> {
+        self.exceptions
+            .iter()
+            .map(|(id, name)| (*id, name.as_str()))
+    }
+
+    /// For who follows the kernel.
+    pub(super) fn kernel_side(&self) -> KernelSide {
+        KernelSide {
+            punt: self.punt.clone(),
+            ports: Arc::clone(&self.ports),
+        }
+    }
+
+    /// Stops the workers, then the punt thread, then the ports, then DPDK.
+    pub(super) fn stop(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for worker in self.running {
+            worker.wait();
+        }
+        drop(self.ready);
+        drop(self.punt);
+        drop(self.ports);
+        drop(self.eal);
+    }
+}
+
+impl KernelSide {
+    /// The machine's addresses are these now.
+    pub(super) fn local_addresses(&self, addresses: BTreeSet<IpAddr>) {
+        if let Some(punt) = &self.punt {
+            punt.local_addresses(addresses);
+        }
+    }
+
+    /// An exception interface has this MAC and MTU now.
+    pub(super) fn port_state(&self, id: PortId, mac: Mac, mtu: u16) {
+        if let Some(punt) = &self.punt {
+            punt.mtu(id, mtu);
+        }
+        if let Some(port) = self.ports.get(usize::from(id.0))
+            && port.mac() != mac
+            && let Err(error) = port.add_mac(mac)
+        {
+            warn!(%mac, "the NIC does not take its exception interface's MAC: {error}");
+        }
+    }
+}
+
+fn eal_config(boot: &Boot) -> EalConfig {
+    let (pci, virtual_ones): (Vec<_>, Vec<_>) = boot.ports.iter().partition(|port| port.is_pci());
+    let devices = |ports: Vec<&boot::Port>| -> Vec<String> {
+        ports
+            .into_iter()
+            .map(boot::Port::device_with_args)
+            .collect()
+    };
+    EalConfig {
+        file_prefix: boot.eal.file_prefix.clone(),
+        main_core: boot.control_core(),
+        worker_cores: boot.workers.cores.clone(),
+        allow_shared_cores: boot.workers.allow_shared_cores,
+        hugepages: match boot.eal.hugepages {
+            boot::Hugepages::Auto => Hugepages::Auto,
+            boot::Hugepages::Required => Hugepages::Required,
+            boot::Hugepages::Off => Hugepages::Off,
+        },
+        memory_mb: boot.eal.memory_mb.unwrap_or_else(|| memory_mb(boot)),
+        iova: boot.eal.iova.map(|iova| match iova {
+            boot::Iova::Pa => Iova::Physical,
+            boot::Iova::Va => Iova::Virtual,
+        }),
+        in_memory: boot.eal.in_memory,
+        vdevs: devices(virtual_ones),
+        pci_allow: devices(pci),
+        extra_args: boot.eal.extra_args.clone(),
+        log_level: boot.eal.log_level.clone(),
+    }
+}
+
+/// What the pools take, and some for drivers.
+fn memory_mb(boot: &Boot) -> u32 {
+    let workers = (0..boot.workers.cores.len()).map(|worker| worker_pool(boot, worker).bytes());
+    let bytes = workers.sum::<u64>() + punt_pool(boot).bytes();
+    (OWN_MB + bytes.div_ceil(1 << 20)) as u32
+}
+
+/// A worker's frames: all descriptors of its queues, what it holds, and what is on the way to the kernel.
+fn worker_pool(boot: &Boot, worker: usize) -> PoolConfig {
+    let queues = boot.ports.iter().map(|port| {
+        let ring = if port.exception.is_some() {
+            PUNT_RING as u32
+        } else {
+            0
+        };
+        u32::from(port.rx_descriptors) + u32::from(port.tx_descriptors) + ring
+    });
+    let frames = queues.sum::<u32>() + boot.workers.max_held as u32 + 2048;
+    PoolConfig {
+        frame_len: frame_len(boot),
+        ..PoolConfig::new(format!("worker{worker}"), frames)
+    }
+}
+
+fn punt_pool(boot: &Boot) -> PoolConfig {
+    PoolConfig {
+        frame_len: frame_len(boot),
+        ..PoolConfig::new("punt", PUNT_POOL)
+    }
+}
+
+fn frame_len(boot: &Boot) -> u16 {
+    let mtus = boot.ports.iter().map(|port| port.mtu);
+    mtus.max()
+        .unwrap_or_default()
+        .saturating_add(LINK_HEADER)
+        .max(2048)
+}
+
+fn port_config(port: &boot::Port, queues: u16) -> PortConfig {
+    PortConfig {
+        rx_descriptors: port.rx_descriptors,
+        tx_descriptors: port.tx_descriptors,
+        mtu: port.mtu,
+        promiscuous: port.promiscuous,
+        checksum_offload: port.checksum_offload,
+        ..PortConfig::new(port.device.as_str(), queues)
+    }
+}
+
+/// The punt thread, if any port has an exception interface, and each worker's ends by port.
+type Punts = Vec<BTreeMap<u16, WorkerPunt<Mbuf>>>;
+
+fn open_punt(
+    boot: &Boot,
+    eal: &Eal,
+    ports: &[EthPort],
+) -> Result<(Option<PuntThread>, Punts), ApplianceError> {
+    let mut punts: Punts = (0..eal.workers()).map(|_| BTreeMap::new()).collect();
+    let mut taps = Vec::new();
+    for (index, interface) in boot.exceptions() {
+        let port = &ports[index];
+        let tap = Tap::open(interface, port.mac(), port.mtu()?)?;
+        let id = index as u16;
+        let mut rings = Vec::new();
+        for worker in &mut punts {
+            let (worker_end, kernel_end) = punt::rings(PUNT_RING);
+            worker.insert(id, worker_end);
+            rings.push(kernel_end);
+        }
+        taps.push(PuntPort {
+            id: PortId(id),
+            tap,
+            rings,
+        });
+    }
+    if taps.is_empty() {
+        return Ok((None, punts));
+    }
+    let pool = Mempool::new(eal, &punt_pool(boot))?;
+    let options = PuntOptions {
+        core: Some(boot.control_core()),
+        ..PuntOptions::default()
+    };
+    Ok((Some(PuntThread::start(taps, pool, options)?), punts))
+}
+
+type Links = Vec<(WorkerInfo, publish::WorkerLink)>;
+
+fn workers(
+    boot: &Boot,
+    eal: &Eal,
+    ports: &[EthPort],
+    punts: Punts,
+) -> Result<(Links, Vec<ReadyWorker>), ApplianceError> {
+    let limits = Limits::from(boot.limits);
+    let max_connections = boot.workers.max_connections;
+    let (mut links, mut ready) = (Vec::new(), Vec::new());
+    for (number, (core, mut punts)) in (0..).zip(boot.workers.cores.iter().zip(punts)) {
+        let (link, channels) = publish::link(Arc::new(limits.cells()));
+        let info = WorkerInfo {
+            core: *core,
+            max_connections,
+        };
+        links.push((info, link));
+        let mut queues = Vec::new();
+        for (id, port) in (0..).zip(ports) {
+            queues.push(WorkerPort {
+                id: PortId(id),
+                port: port.queue(number)?,
+                punt: punts.remove(&id),
+            });
+        }
+        ready.push(ReadyWorker {
+            config: WorkerConfig {
+                id: WorkerId(number),
+                rate: clock::rate(eal),
+                max_connections,
+                max_held: boot.workers.max_held,
+                // The standard library's hash keys come from the system's random numbers.
+                seed: RandomState::new().build_hasher().finish(),
+            },
+            ports: queues,
+            channels,
+        });
+    }
+    Ok((links, ready))
+}
+
+/// Asks the ports how they are; what a device does not tell is 0.
+fn port_reporter(
+    boot: &Boot,
+    ports: Arc<Vec<EthPort>>,
+) -> Box<dyn FnMut() -> Vec<PortStats> + Send> {
+    let names: Vec<(String, Option<String>)> = boot
+        .ports
+        .iter()
+        .map(|port| (port.name.clone(), port.exception.clone()))
+        .collect();
+    Box::new(move || {
+        let each = names.iter().zip(ports.iter());
+        each.map(|((name, exception), port)| {
+            let link = port.link().ok();
+            let stats = port.stats().unwrap_or_default();
+            PortStats {
+                name: name.clone(),
+                mac: port.mac().to_string(),
+                link_up: link.is_some_and(|link| link.up),
+                speed_mbps: link.map_or(0, |link| link.speed_mbps),
+                mtu: port.mtu().unwrap_or_default(),
+                exception: exception.clone(),
+                rx: stats.rx,
+                tx: stats.tx,
+                rx_missed: stats.rx_missed,
+                rx_errors: stats.rx_errors,
+                rx_nombuf: stats.rx_nombuf,
+            }
+        })
+        .collect()
+    })
+}

@@ -1,0 +1,157 @@
+//! `sluiced`: everything put together, started, and stopped cleanly.
+//!
+//! Threads: the control thread (this one, a tokio runtime of its own: JSON-RPC, controller, kernel mirror), one lcore for
+//! each worker, the punt thread, DPDK's main lcore. Start in the order: boot file, socket (so that a second daemon stops
+//! before it touches anything), DPDK, ports, workers, mirror; stop in the reverse one.
+
+mod appliance;
+mod follow;
+mod log;
+mod turn;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use core_affinity::CoreId;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::boot::{Boot, BootError};
+use crate::controller::Controller;
+use crate::rpc::server::Hub;
+use crate::rpc::socket::{Socket, SocketError};
+use appliance::{Appliance, ApplianceError};
+use follow::{FollowError, follow};
+
+/// The daemon's exit code for what the operator can mend: bad configuration, missing resources.
+const REFUSED: u8 = 2;
+
+/// sluice's load balancer daemon: serves packets as the boot file says, until SIGTERM.
+///
+/// Services are added while it runs, with `sluice` or by JSON-RPC.
+#[derive(Debug, clap::Parser)]
+#[command(name = "sluiced", version)]
+pub struct Options {
+    /// The boot file: ports, worker cores, memory, RPC socket (TOML; configs/ has examples).
+    #[arg(long, short, value_name = "FILE", env = "SLUICE_CONFIG")]
+    config: PathBuf,
+
+    /// Only check the boot file: exit 0 if it will do, else say why not and exit 2.
+    #[arg(long)]
+    check: bool,
+
+    /// What to log, to stderr: error, warn, info, debug, trace, or as RUST_LOG takes it (sluice_control::rpc=debug,info).
+    /// [default: $RUST_LOG, or info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+/// Why the daemon did not start, in one sentence.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error(transparent)]
+    Log(#[from] log::LogError),
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    #[error(transparent)]
+    Appliance(#[from] ApplianceError),
+    #[error(transparent)]
+    Follow(#[from] FollowError),
+    #[error("the boot file's services: {0}")]
+    Services(String),
+    #[error("the control thread cannot run on core {0}: the process may not use it")]
+    ControlCore(usize),
+    #[error("the control thread's runtime: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// The daemon's life. Says on stderr why, if it cannot start.
+pub fn run(options: &Options) -> ExitCode {
+    match start(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            use std::io::Write;
+            let _ = writeln!(std::io::stderr(), "sluiced: {error}");
+            ExitCode::from(REFUSED)
+        }
+    }
+}
+
+fn start(options: &Options) -> Result<(), StartError> {
+    log::start(options.log_level.as_deref())?;
+    let boot = Boot::load(&options.config)?;
+    if options.check {
+        info!("{}: all is well", options.config.display());
+        return Ok(());
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), config = %options.config.display(), "sluiced starts");
+    // The runtime is made first: if that fails, nothing has been touched.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let socket = Socket::claim(&boot.rpc.socket, boot.rpc.mode)?;
+    let core = boot.control_core();
+    if !core_affinity::set_for_current(CoreId { id: core }) {
+        return Err(StartError::ControlCore(core));
+    }
+    let (mut appliance, setup) = Appliance::start(&boot)?;
+    let mut controller = Controller::new(setup);
+    appliance.introduce_ports(&mut controller);
+    boot.begin(&mut controller).map_err(StartError::Services)?;
+    let outcome = appliance
+        .launch_workers()
+        .map_err(StartError::from)
+        .and_then(|()| runtime.block_on(serve(&boot, controller, &appliance, socket)));
+    // Tasks go before what they use; the appliance goes last.
+    runtime.shutdown_background();
+    appliance.stop();
+    outcome?;
+    info!("sluiced has stopped");
+    Ok(())
+}
+
+/// Serves until a signal.
+async fn serve(
+    boot: &Boot,
+    controller: Controller,
+    appliance: &Appliance,
+    socket: Socket,
+) -> Result<(), StartError> {
+    let (listener, _file) = socket.into_parts();
+    listener
+        .set_nonblocking(true)
+        .map_err(StartError::Runtime)?;
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(StartError::Runtime)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
+    let hub = Hub::new(controller, boot.rpc.max_request_bytes);
+    let mirror = follow(&hub, appliance).await?;
+    info!(socket = %boot.rpc.socket.display(), "sluiced serves");
+    tell_systemd(&[NotifyState::Ready]);
+    let turn = hub.run(|controller| {
+        // Nobody to ask without a mirror: static neighbours are all there are.
+        for event in controller.take_neighbour_events() {
+            if let Some(mirror) = &mirror {
+                mirror.event(&event);
+            }
+        }
+    });
+    tokio::select! {
+        () = hub.serve(listener) => error!("the RPC server has ended"),
+        () = turn => {}
+        _ = terminate.recv() => info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => info!("SIGINT: stopping"),
+    }
+    tell_systemd(&[NotifyState::Stopping]);
+    Ok(())
+}
+
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!(%error, "systemd cannot be told how we are");
+    }
+}
