@@ -6,6 +6,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use crate::conn::Conn;
 use crate::conn::state::{StateName, Timeouts};
 use crate::egress::{Fib, Mac};
 use crate::service::{Method, Protocol, RsId, ServiceId, ServiceSpec};
@@ -100,8 +101,6 @@ pub struct Settings {
     pub sloppy_tcp: bool,
     /// Send ICMP "fragmentation needed" about packets too long for a tunnel.
     pub pmtu_disc: bool,
-    /// Answer a real server's packet without connection by ICMP.
-    pub nat_icmp_send: bool,
 }
 
 impl Default for Settings {
@@ -112,7 +111,6 @@ impl Default for Settings {
             conn_reuse_mode: 1,
             sloppy_tcp: false,
             pmtu_disc: true,
-            nat_icmp_send: false,
         }
     }
 }
@@ -164,6 +162,20 @@ pub struct ConnFilter {
     pub virtual_port: Option<u16>,
     /// To this real server address.
     pub server: Option<Ipv4Addr>,
+}
+
+impl ConnFilter {
+    /// Whether a connection is among those wanted.
+    pub fn matches(&self, conn: &Conn) -> bool {
+        fn is<T: PartialEq>(wanted: Option<T>, value: T) -> bool {
+            wanted.is_none_or(|wanted| wanted == value)
+        }
+        is(self.protocol, conn.protocol())
+            && is(self.client, conn.client.src)
+            && is(self.virtual_addr, conn.client.dst)
+            && is(self.virtual_port, conn.client.dst_port)
+            && is(self.server, conn.server.0)
+    }
 }
 
 /// One connection, as listed.

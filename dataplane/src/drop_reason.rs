@@ -60,8 +60,6 @@ drop_reasons! {
     NoLocalAddress = "no_local_address",
     /// To a local address and port of FULLNAT, but of no connection.
     StrayLocalPort = "stray_local_port",
-    /// A real server's packet without a connection, answered by ICMP (`nat_icmp_send`).
-    NoConnection = "no_connection",
     /// The TTL ran out; the sender got an ICMP time exceeded.
     TtlExceeded = "ttl_exceeded",
     /// Longer than the path allows and not to be fragmented; the sender got an ICMP fragmentation needed.

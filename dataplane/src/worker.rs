@@ -3,15 +3,28 @@
 //! A [`Worker`] owns its queues, its connections and its view of the services; nobody else touches them. The caller
 //! pins the thread, reads the TSC and calls [`Worker::poll`] again and again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer};
 
-use crate::command::{Envelope, Event, PortId, WorkerId};
-use crate::io::Port;
+use crate::command::{Command, ConnRow, ConnSlice, Envelope, Event, PortId, WorkerId};
+use crate::conn::state::StateName;
+use crate::conn::{Conn, ConnTable};
+use crate::egress::{Fib, Lanes, Neighbours};
+use crate::forward::{ErrorBudget, Forwarder};
+use crate::io::{Burst, Port};
+use crate::pipeline::Pipeline;
 use crate::punt::WorkerPunt;
+use crate::service::Protocol;
 use crate::stats::WorkerCells;
 use crate::time::{TickRate, Ticks};
+
+/// Commands applied in one turn, so that a flood of changes does not hold packets up.
+const COMMANDS: usize = 64;
+
+/// Places of the connection table looked at for a listing in one turn.
+const SCAN: usize = 512;
 
 /// Sizes and constants of a worker, fixed at start.
 #[derive(Clone, Copy, Debug)]
@@ -52,40 +65,185 @@ pub struct WorkerPort<P: Port> {
 /// One worker.
 pub struct Worker<P: Port> {
     config: WorkerConfig,
-    ports: Vec<WorkerPort<P>>,
-    channels: WorkerChannels,
+    pipeline: Pipeline<P>,
+    commands: Consumer<Envelope>,
+    cells: Arc<WorkerCells>,
+    burst: Burst<P::Frame>,
+    listings: VecDeque<Box<ConnSlice>>,
 }
 
 impl<P: Port> Worker<P> {
-    /// A worker with no services. Allocates all that it will ever need. `ports` in order of their ids, from 0.
-    pub fn new(config: WorkerConfig, ports: Vec<WorkerPort<P>>, channels: WorkerChannels) -> Self {
+    /// A worker with no services, whose time starts at `now`. `ports` in order of their ids, from 0.
+    pub fn new(
+        config: WorkerConfig,
+        ports: Vec<WorkerPort<P>>,
+        channels: WorkerChannels,
+        now: Ticks,
+    ) -> Self {
+        let WorkerChannels {
+            commands,
+            events,
+            cells,
+        } = channels;
+        let forwarder = Forwarder {
+            lanes: Lanes::new(ports, cells.clone()),
+            fib: Arc::new(Fib::default()),
+            neighbours: Neighbours::new(config.max_held, config.rate),
+            events,
+            errors: ErrorBudget::new(config.rate, now),
+            cells: cells.clone(),
+            pmtu_disc: true,
+            next_ip_id: 0,
+            now,
+        };
+        let table = ConnTable::new(config.max_connections, config.seed);
         Self {
             config,
-            ports,
-            channels,
+            pipeline: Pipeline::new(forwarder, table, config.rate, now, cells.clone()),
+            commands,
+            cells,
+            burst: Burst::new(),
+            listings: VecDeque::new(),
         }
     }
 
     /// One turn: commands, a burst from each port and from the kernel, due timers. Returns whether there was
-    /// anything to do.
-    pub fn poll(&mut self, _now: Ticks) -> bool {
-        let mut busy = false;
-        while let Ok(envelope) = self.channels.commands.pop() {
-            busy = true;
-            if !envelope.more {
-                self.channels.cells.set_applied(envelope.revision);
+    /// anything to do. `now` must not be earlier than at the last call.
+    pub fn poll(&mut self, now: Ticks) -> bool {
+        self.pipeline.set_now(now);
+        let mut busy = self.apply_commands();
+        for port in self.pipeline.forwarder.lanes.ids() {
+            self.pipeline
+                .forwarder
+                .lanes
+                .receive_from_kernel(port, &mut self.burst);
+            busy |= !self.burst.is_empty();
+            self.pipeline.walk_from_kernel(port, &mut self.burst);
+            self.pipeline.forwarder.lanes.receive(port, &mut self.burst);
+            if !self.burst.is_empty() {
+                busy = true;
+                self.pipeline.walk(port, &mut self.burst);
+                self.pipeline.forwarder.lanes.flush();
             }
         }
+        busy |= self.pipeline.expire_due();
+        self.pipeline.forwarder.give_up_waiting();
+        self.pipeline.forwarder.lanes.flush();
+        busy |= self.list_connections();
+        self.publish(busy);
         busy
     }
 
-    /// The ports, for whoever feeds them by hand.
-    pub fn ports_mut(&mut self) -> &mut [WorkerPort<P>] {
-        &mut self.ports
+    /// The port with this id, for whoever feeds it by hand.
+    pub fn port_mut(&mut self, port: PortId) -> Option<&mut WorkerPort<P>> {
+        self.pipeline.forwarder.lanes.port_mut(port)
     }
 
     /// Which worker this is.
     pub fn id(&self) -> WorkerId {
         self.config.id
+    }
+
+    fn publish(&mut self, busy: bool) {
+        let cells = &self.cells;
+        cells
+            .books
+            .held
+            .set(self.pipeline.forwarder.neighbours.held() as u64);
+        cells.polls.add(1);
+        cells.busy_polls.add(u64::from(busy));
+        debug_assert!(
+            cells.books.balance(),
+            "a packet was lost or counted twice: {:?}",
+            cells.books
+        );
+    }
+
+    fn apply_commands(&mut self) -> bool {
+        let mut busy = false;
+        for _ in 0..COMMANDS {
+            let Ok(envelope) = self.commands.pop() else {
+                break;
+            };
+            busy = true;
+            self.apply(envelope.command);
+            if !envelope.more {
+                self.cells.set_applied(envelope.revision);
+            }
+        }
+        busy
+    }
+
+    fn apply(&mut self, command: Command) {
+        let forwarder = &mut self.pipeline.forwarder;
+        match command {
+            Command::PutService { service, edit } => self.pipeline.services.put(service, edit),
+            Command::DeleteService(id) => self.pipeline.services.delete(id),
+            Command::Fib(fib) => forwarder.fib = fib,
+            Command::Neighbour { port, addr, mac } => forwarder.set_neighbour(port, addr, mac),
+            Command::PortState { port, mac, mtu } => forwarder.lanes.set_state(port, mac, mtu),
+            Command::Settings(settings) => self.pipeline.set_settings(settings),
+            Command::ListConnections(slice) => self.listings.push_back(slice),
+        }
+    }
+
+    /// Goes on with the oldest listing for a bounded number of places; sends it off when it is full or at the end.
+    fn list_connections(&mut self) -> bool {
+        let Some(slice) = self.listings.front_mut() else {
+            return false;
+        };
+        let mut place = slice.cursor.unwrap_or(0) as usize;
+        let end = place + SCAN;
+        let mut done = slice.rows.len() >= slice.rows.capacity();
+        while !done && place < end {
+            let Some((conn, next)) = self.pipeline.table.scan(place, end - place) else {
+                slice.cursor = None;
+                return self.send_listing();
+            };
+            place = next;
+            if let Some(conn) = conn.filter(|conn| slice.filter.matches(conn)) {
+                let expires = conn.deadline() - self.pipeline.now;
+                slice.rows.push(row(
+                    conn,
+                    self.config.rate.whole_millis(expires),
+                    self.config.id,
+                ));
+                done = slice.rows.len() >= slice.rows.capacity();
+            }
+        }
+        slice.cursor = Some(place as u64);
+        if done { self.send_listing() } else { true }
+    }
+
+    fn send_listing(&mut self) -> bool {
+        if let Some(slice) = self.listings.pop_front()
+            && let Err(rtrb::PushError::Full(Event::Connections(slice))) = self
+                .pipeline
+                .forwarder
+                .events
+                .push(Event::Connections(slice))
+        {
+            self.listings.push_front(slice);
+        }
+        true
+    }
+}
+
+fn row(conn: &Conn, expires_ms: u64, worker: WorkerId) -> ConnRow {
+    let protocol = conn.protocol();
+    ConnRow {
+        protocol,
+        client: (conn.client.src, conn.client.src_port),
+        virtual_addr: (conn.client.dst, conn.client.dst_port),
+        server: conn.server,
+        local: conn.local,
+        method: conn.method,
+        state: if protocol == Protocol::Udp {
+            StateName::Udp
+        } else {
+            conn.state.name()
+        },
+        expires_ms,
+        worker,
     }
 }

@@ -1,3 +1,15 @@
 //! Connections: their key, this worker's table of them, their states and timers, FULLNAT's local ports.
+//!
+//! A connection has two keys in the table: the packet of its client, and the packet of its server. What a packet
+//! shows is looked up as it is; which of the two keys matched is the packet's direction.
 
+mod connection;
+mod key;
+pub mod local_ports;
 pub mod state;
+mod table;
+pub mod timer;
+
+pub use connection::{Conn, ConnFlags};
+pub use key::{Direction, FlowKey};
+pub use table::{ConnId, ConnTable, Hash, Hit};

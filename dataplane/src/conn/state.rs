@@ -1,5 +1,177 @@
 //! Connection states and their timeouts (`SEMANTICS.md` section 6).
 
+use crate::packet::tcp;
+use crate::time::{Span, TickRate};
+
+/// TCP states, in the order of the transition tables' columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TcpState {
+    /// No packet yet; also the state of every UDP connection.
+    #[default]
+    None,
+    /// Both SYNs seen and acknowledged, or taken up in mid-stream.
+    Established,
+    /// The server's SYN seen first.
+    SynSent,
+    /// The client's SYN seen.
+    SynRecv,
+    /// One side closed.
+    FinWait,
+    /// Both sides closed.
+    TimeWait,
+    /// Reset, or a packet without SYN, FIN, ACK or RST.
+    Close,
+    /// The client closed first.
+    CloseWait,
+    /// Waiting for the last ACK.
+    LastAck,
+    /// Listening.
+    Listen,
+    /// SYN answered (`secure_tcp`).
+    SynAck,
+}
+
+/// What a TCP packet does to a state: reset before SYN before FIN before ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Event {
+    Syn,
+    Fin,
+    Ack,
+    Rst,
+}
+
+/// Which of the transition tables holds for a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Viewpoint {
+    /// From the client, the server's packets being seen too.
+    Client,
+    /// From the server.
+    Server,
+    /// From the client, no packet of the server having been seen (DR, TUN).
+    ClientOnly,
+}
+
+/// Columns `NO ES SS SR FW TW CL CW LA LI SA`, rows SYN, FIN, ACK, RST.
+type Table = [[TcpState; 11]; 4];
+
+/// Which set of tables holds: the second is `secure_tcp`'s.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TcpTables {
+    /// The normal ones.
+    #[default]
+    Normal,
+    /// `secure_tcp` in force.
+    Secure,
+}
+
+mod tables {
+    use super::Table;
+    use super::TcpState::{
+        Close as CL, CloseWait as CW, Established as ES, FinWait as FW, LastAck as LA,
+        Listen as LI, SynAck as SA, SynRecv as SR, SynSent as SS, TimeWait as TW,
+    };
+
+    pub(super) const CLIENT: Table = [
+        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
+        [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, SR],
+    ];
+    pub(super) const SERVER: Table = [
+        [SS, ES, SS, SR, SS, SS, SS, SS, SS, LI, SR],
+        [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+        [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+    ];
+    pub(super) const CLIENT_ONLY: Table = [
+        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SR],
+        [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ];
+    pub(super) const SECURE_CLIENT: Table = [
+        [SR, ES, ES, SR, SR, SR, SR, SR, SR, SR, SA],
+        [CL, CW, SS, TW, TW, TW, CL, CW, LA, LI, SA],
+        [ES, ES, SS, SR, FW, TW, CL, CW, CL, LI, SA],
+        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ];
+    pub(super) const SECURE_SERVER: Table = [
+        [SS, ES, SS, SA, SS, SS, SS, SS, SS, LI, SA],
+        [TW, FW, SS, TW, FW, TW, CL, TW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, LA, ES, ES],
+        [CL, CL, SS, CL, CL, TW, CL, CL, CL, CL, CL],
+    ];
+    pub(super) const SECURE_CLIENT_ONLY: Table = [
+        [SA, ES, ES, SR, SA, SA, SA, SA, SA, SA, SA],
+        [CL, FW, SS, TW, FW, TW, CL, CW, LA, LI, TW],
+        [ES, ES, SS, ES, FW, TW, CL, CW, CL, LI, ES],
+        [CL, CL, CL, SR, CL, CL, CL, CL, LA, LI, CL],
+    ];
+}
+
+impl TcpState {
+    /// The state after a packet with control bits `flags`; `Close` after one with none of SYN, FIN, ACK and RST.
+    #[inline]
+    pub fn after(self, flags: u8, viewpoint: Viewpoint, set: TcpTables) -> Self {
+        let Some(event) = Event::of(flags) else {
+            return Self::Close;
+        };
+        let table = match (set, viewpoint) {
+            (TcpTables::Normal, Viewpoint::Client) => &tables::CLIENT,
+            (TcpTables::Normal, Viewpoint::Server) => &tables::SERVER,
+            (TcpTables::Normal, Viewpoint::ClientOnly) => &tables::CLIENT_ONLY,
+            (TcpTables::Secure, Viewpoint::Client) => &tables::SECURE_CLIENT,
+            (TcpTables::Secure, Viewpoint::Server) => &tables::SECURE_SERVER,
+            (TcpTables::Secure, Viewpoint::ClientOnly) => &tables::SECURE_CLIENT_ONLY,
+        };
+        table[event as usize][self as usize]
+    }
+
+    /// Whether a connection in this state counts as active (`SEMANTICS.md` section 3).
+    #[inline]
+    pub fn is_active(self) -> bool {
+        matches!(
+            self,
+            Self::Established | Self::SynSent | Self::SynRecv | Self::SynAck
+        )
+    }
+
+    /// As listed.
+    pub fn name(self) -> StateName {
+        match self {
+            Self::None => StateName::None,
+            Self::Established => StateName::Established,
+            Self::SynSent => StateName::SynSent,
+            Self::SynRecv => StateName::SynRecv,
+            Self::FinWait => StateName::FinWait,
+            Self::TimeWait => StateName::TimeWait,
+            Self::Close => StateName::Close,
+            Self::CloseWait => StateName::CloseWait,
+            Self::LastAck => StateName::LastAck,
+            Self::Listen => StateName::Listen,
+            Self::SynAck => StateName::SynAck,
+        }
+    }
+}
+
+impl Event {
+    #[inline]
+    fn of(flags: u8) -> Option<Self> {
+        if flags & tcp::RST != 0 {
+            Some(Self::Rst)
+        } else if flags & tcp::SYN != 0 {
+            Some(Self::Syn)
+        } else if flags & tcp::FIN != 0 {
+            Some(Self::Fin)
+        } else if flags & tcp::ACK != 0 {
+            Some(Self::Ack)
+        } else {
+            None
+        }
+    }
+}
+
 /// A connection's state, as listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StateName {
@@ -49,8 +221,7 @@ impl StateName {
     }
 }
 
-/// Seconds in each state. `--set` changes [`Timeouts::established_s`], [`Timeouts::fin_wait_s`] and
-/// [`Timeouts::udp_s`].
+/// Seconds in the states whose timeouts can be set (`ipvsadm --set tcp tcpfin udp`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// TCP ESTABLISHED.
@@ -68,5 +239,121 @@ impl Default for Timeouts {
             fin_wait_s: 120,
             udp_s: 300,
         }
+    }
+}
+
+/// Every state's timeout in ticks, looked up for each packet.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeoutTable {
+    tcp: [Span; 11],
+    udp: Span,
+}
+
+impl TimeoutTable {
+    /// The timeouts in ticks of `rate`.
+    pub fn new(timeouts: &Timeouts, rate: TickRate) -> Self {
+        // Columns NO ES SS SR FW TW CL CW LA LI SA.
+        let tcp = [
+            2,
+            timeouts.established_s,
+            120,
+            60,
+            timeouts.fin_wait_s,
+            120,
+            10,
+            60,
+            30,
+            120,
+            120,
+        ];
+        Self {
+            tcp: tcp.map(|seconds| rate.seconds(seconds)),
+            udp: rate.seconds(timeouts.udp_s),
+        }
+    }
+
+    /// Of a TCP state.
+    #[inline]
+    pub fn tcp(&self, state: TcpState) -> Span {
+        self.tcp[state as usize]
+    }
+
+    /// Of UDP.
+    #[inline]
+    pub fn udp(&self) -> Span {
+        self.udp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packet::tcp::{ACK, FIN, RST, SYN};
+
+    /// Runs packets, upper case from the client, lower case from the server, through the tables.
+    fn run(sequence: &str, no_output: bool, set: TcpTables) -> TcpState {
+        let mut state = TcpState::None;
+        for letter in sequence.chars() {
+            let viewpoint = match (letter.is_uppercase(), no_output) {
+                (true, true) => Viewpoint::ClientOnly,
+                (true, false) => Viewpoint::Client,
+                (false, _) => Viewpoint::Server,
+            };
+            let flags = match letter {
+                'S' => SYN,
+                's' => SYN | ACK,
+                'A' | 'a' => ACK,
+                'F' | 'f' => FIN | ACK,
+                'R' | 'r' => RST,
+                _ => 0,
+            };
+            state = state.after(flags, viewpoint, set);
+        }
+        state
+    }
+
+    #[test]
+    fn a_nat_connection_closed_by_the_client_passes_close_wait_to_time_wait() {
+        assert_eq!(run("SsA", false, TcpTables::Normal), TcpState::Established);
+        assert_eq!(run("SsAF", false, TcpTables::Normal), TcpState::CloseWait);
+        assert_eq!(run("SsAFf", false, TcpTables::Normal), TcpState::TimeWait);
+        assert_eq!(run("SsAf", false, TcpTables::Normal), TcpState::FinWait);
+    }
+
+    #[test]
+    fn a_dr_connection_ends_in_fin_wait() {
+        assert_eq!(run("SAFA", true, TcpTables::Normal), TcpState::FinWait);
+    }
+
+    #[test]
+    fn a_reset_of_a_half_open_connection_changes_nothing() {
+        assert_eq!(run("SR", false, TcpTables::Normal), TcpState::SynRecv);
+        assert_eq!(run("SsAR", false, TcpTables::Normal), TcpState::Close);
+    }
+
+    #[test]
+    fn a_packet_without_any_flag_closes() {
+        assert_eq!(run("SsA.", false, TcpTables::Normal), TcpState::Close);
+    }
+
+    #[test]
+    fn secure_tcp_keeps_an_unanswered_ack_half_open() {
+        assert_eq!(run("SA", false, TcpTables::Secure), TcpState::SynRecv);
+        assert_eq!(run("S", true, TcpTables::Secure), TcpState::SynAck);
+        assert_eq!(run("Ss", false, TcpTables::Secure), TcpState::SynAck);
+    }
+
+    #[test]
+    fn set_timeouts_change_their_own_states_only() {
+        let timeouts = Timeouts {
+            established_s: 10,
+            fin_wait_s: 11,
+            udp_s: 12,
+        };
+        let table = TimeoutTable::new(&timeouts, TickRate::new(1));
+        assert_eq!(table.tcp(TcpState::Established), Span(10));
+        assert_eq!(table.tcp(TcpState::FinWait), Span(11));
+        assert_eq!(table.tcp(TcpState::TimeWait), Span(120));
+        assert_eq!(table.udp(), Span(12));
     }
 }

@@ -1,8 +1,12 @@
 //! Services and real servers: what control says of them, and a worker's view.
 
+mod server;
 mod spec;
+mod table;
 
+pub use server::Server;
 pub use spec::{
     AddressFamily, Method, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId, ServiceKey,
     ServiceSpec,
 };
+pub use table::Services;

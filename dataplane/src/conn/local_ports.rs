@@ -1,0 +1,96 @@
+//! FULLNAT's source: a local address and a port that no other connection to that real server uses.
+//!
+//! Ports are tried in turn from where the last search for the same real server stopped, so a closed port is
+//! reused last.
+
+use std::net::Ipv4Addr;
+
+use hashbrown::HashMap;
+
+use super::key::FlowKey;
+use super::table::ConnTable;
+use crate::drop_reason::DropReason;
+use crate::service::Protocol;
+
+const FIRST: u16 = 1024;
+const COUNT: u32 = 65536 - FIRST as u32;
+
+/// Ports tried for one connection. With one port in a hundred free, a search fails once in thirty thousand.
+const TRIES: u32 = 1024;
+
+/// Where to go on searching, by real server.
+#[derive(Debug, Default)]
+pub struct LocalPorts {
+    next: HashMap<(Protocol, Ipv4Addr, u16), u32, foldhash::fast::RandomState>,
+}
+
+impl LocalPorts {
+    /// An address of `laddrs` and a port, such that no connection in `table` has it towards `server`.
+    pub fn choose(
+        &mut self,
+        table: &ConnTable,
+        protocol: Protocol,
+        server: (Ipv4Addr, u16),
+        laddrs: &[Ipv4Addr],
+    ) -> Result<(Ipv4Addr, u16), DropReason> {
+        let count = COUNT * u32::try_from(laddrs.len()).unwrap_or(u32::MAX / COUNT);
+        if count == 0 {
+            return Err(DropReason::NoLocalAddress);
+        }
+        let next = self.next.entry((protocol, server.0, server.1)).or_insert(0);
+        for _ in 0..TRIES.min(count) {
+            let at = *next % count;
+            *next = (at + 1) % count;
+            // Addresses take turns, so that a few connections already use them all.
+            let laddr = laddrs[at as usize % laddrs.len()];
+            let port = FIRST + (at as usize / laddrs.len()) as u16;
+            let reply = FlowKey {
+                protocol,
+                src: server.0,
+                src_port: server.1,
+                dst: laddr,
+                dst_port: port,
+            };
+            if !table.contains(reply) {
+                return Ok((laddr, port));
+            }
+        }
+        Err(DropReason::LocalPortsExhausted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests_support::fullnat_conn;
+    use super::*;
+
+    const LADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 254);
+    const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 168, 1, 1), 80);
+
+    #[test]
+    fn every_port_is_given_out_once_and_then_none() {
+        let mut table = ConnTable::new(COUNT as usize + 1, 1);
+        let mut ports = LocalPorts::default();
+        for n in 0..COUNT {
+            let local = ports
+                .choose(&table, Protocol::Tcp, SERVER, &[LADDR])
+                .unwrap();
+            assert!(local.1 >= FIRST);
+            table.insert(fullnat_conn(n, SERVER, local)).unwrap();
+        }
+        let full = ports.choose(&table, Protocol::Tcp, SERVER, &[LADDR]);
+        assert_eq!(full, Err(DropReason::LocalPortsExhausted));
+        let other = (Ipv4Addr::new(192, 168, 1, 2), 80);
+        assert_eq!(
+            ports.choose(&table, Protocol::Tcp, other, &[LADDR]),
+            Ok((LADDR, FIRST))
+        );
+    }
+
+    #[test]
+    fn no_local_address_is_its_own_reason() {
+        let table = ConnTable::new(1, 1);
+        let none = LocalPorts::default().choose(&table, Protocol::Tcp, SERVER, &[]);
+        assert_eq!(none, Err(DropReason::NoLocalAddress));
+    }
+}

@@ -1,0 +1,191 @@
+//! A worker's ports, with what is on its way out of them. Every frame ends here: sent, punted or discarded, and
+//! counted as such.
+
+use std::sync::Arc;
+
+use super::Mac;
+use crate::command::PortId;
+use crate::drop_reason::DropReason;
+use crate::io::{Burst, Frame, Offloads, Port};
+use crate::stats::WorkerCells;
+use crate::worker::WorkerPort;
+
+/// The ports in order of their ids, and the frames that wait for the end of the burst.
+pub(crate) struct Lanes<P: Port> {
+    lanes: Vec<Lane<P>>,
+    trash: Burst<P::Frame>,
+    cells: Arc<WorkerCells>,
+}
+
+struct Lane<P: Port> {
+    worker_port: WorkerPort<P>,
+    out: Burst<P::Frame>,
+    mac: Mac,
+    mtu: u16,
+}
+
+impl<P: Port> Lanes<P> {
+    pub(crate) fn new(ports: Vec<WorkerPort<P>>, cells: Arc<WorkerCells>) -> Self {
+        let lanes = ports
+            .into_iter()
+            .map(|worker_port| Lane {
+                worker_port,
+                out: Burst::new(),
+                mac: Mac::default(),
+                mtu: 1500,
+            })
+            .collect();
+        Self {
+            lanes,
+            trash: Burst::new(),
+            cells,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lanes.len()
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = PortId> + use<P> {
+        (0..self.lanes.len()).map(|at| PortId(at as u16))
+    }
+
+    pub(crate) fn port_mut(&mut self, port: PortId) -> Option<&mut WorkerPort<P>> {
+        self.lanes
+            .get_mut(usize::from(port.0))
+            .map(|lane| &mut lane.worker_port)
+    }
+
+    /// Our own MAC on this port.
+    pub(crate) fn mac(&self, port: PortId) -> Mac {
+        self.lanes[usize::from(port.0)].mac
+    }
+
+    /// Bytes of an IP packet that fit the link.
+    pub(crate) fn mtu(&self, port: PortId) -> u16 {
+        self.lanes[usize::from(port.0)].mtu
+    }
+
+    pub(crate) fn offloads(&self, port: PortId) -> Offloads {
+        self.lanes[usize::from(port.0)].worker_port.port.offloads()
+    }
+
+    pub(crate) fn set_state(&mut self, port: PortId, mac: Mac, mtu: u16) {
+        if let Some(lane) = self.lanes.get_mut(usize::from(port.0)) {
+            (lane.mac, lane.mtu) = (mac, mtu);
+        }
+    }
+
+    /// Receives a burst, counted.
+    pub(crate) fn receive(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
+        let lane = &mut self.lanes[usize::from(port.0)];
+        let books = &self.cells.books;
+        if lane.worker_port.port.rx(burst) > 0 {
+            books.rx.add(burst.len() as u64);
+            books
+                .rx_bytes
+                .add(burst.iter().map(|frame| frame.bytes().len() as u64).sum());
+        }
+        let refused = lane.worker_port.port.refused();
+        if refused.oversize > 0 {
+            books.rx.add(refused.oversize);
+            books.drops[DropReason::Oversize as usize].add(refused.oversize);
+        }
+    }
+
+    /// Takes a burst of what the kernel sent out of the port's exception interface, counted.
+    pub(crate) fn receive_from_kernel(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
+        let Some(punt) = &mut self.lanes[usize::from(port.0)].worker_port.punt else {
+            return;
+        };
+        while !burst.is_full()
+            && let Ok(frame) = punt.from_kernel.pop()
+        {
+            burst.push(frame);
+        }
+        if !burst.is_empty() {
+            self.cells.books.from_kernel.add(burst.len() as u64);
+        }
+    }
+
+    /// Queues a finished frame for a port.
+    #[inline]
+    pub(crate) fn send(&mut self, port: PortId, frame: P::Frame) {
+        let at = usize::from(port.0);
+        if self.lanes[at].out.is_full() {
+            self.flush_port(at);
+        }
+        self.lanes[at].out.push(frame);
+    }
+
+    /// Gives a frame, as it came off the wire, to the kernel.
+    pub(crate) fn punt(&mut self, port: PortId, frame: P::Frame) {
+        let Some(punt) = &mut self.lanes[usize::from(port.0)].worker_port.punt else {
+            return self.discard(frame, DropReason::NoKernel);
+        };
+        match punt.to_kernel.push(frame) {
+            Ok(()) => self.cells.books.punted.add(1),
+            Err(rtrb::PushError::Full(frame)) => self.discard(frame, DropReason::PuntFull),
+        }
+    }
+
+    /// Drops a frame, counted.
+    #[inline]
+    pub(crate) fn discard(&mut self, frame: P::Frame, reason: DropReason) {
+        self.cells.books.dropped(reason);
+        self.trash(frame);
+    }
+
+    /// An empty frame for a packet of our own; counted once it is sent on its way.
+    pub(crate) fn alloc(&mut self, port: PortId) -> Option<P::Frame> {
+        self.lanes[usize::from(port.0)].worker_port.port.alloc()
+    }
+
+    /// Sends all that is queued, and gives the buffers of dropped frames back.
+    pub(crate) fn flush(&mut self) {
+        for at in 0..self.lanes.len() {
+            if !self.lanes[at].out.is_empty() {
+                self.flush_port(at);
+            }
+        }
+        self.empty_trash();
+    }
+
+    fn flush_port(&mut self, at: usize) {
+        let lane = &mut self.lanes[at];
+        let books = &self.cells.books;
+        let queued = lane.out.len();
+        let bytes: u64 = lane
+            .out
+            .iter()
+            .map(|frame| frame.bytes().len() as u64)
+            .sum();
+        let sent = lane.worker_port.port.tx(&mut lane.out);
+        let unsent: u64 = lane
+            .out
+            .iter()
+            .map(|frame| frame.bytes().len() as u64)
+            .sum();
+        books.tx.add(sent as u64);
+        books.tx_bytes.add(bytes - unsent);
+        if sent < queued {
+            books.drops[DropReason::TxFull as usize].add((queued - sent) as u64);
+            lane.worker_port.port.free(&mut lane.out);
+        }
+    }
+
+    fn trash(&mut self, frame: P::Frame) {
+        if self.trash.is_full() {
+            self.empty_trash();
+        }
+        self.trash.push(frame);
+    }
+
+    /// Buffers know their pool, so any port can give them back.
+    fn empty_trash(&mut self) {
+        match self.lanes.first_mut() {
+            Some(lane) if !self.trash.is_empty() => lane.worker_port.port.free(&mut self.trash),
+            _ => self.trash.clear(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! UDP (RFC 768).
+
+use zerocopy::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::checksum::Sum;
+use crate::drop_reason::DropReason;
+
+/// UDP header, viewed in place.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug)]
+#[repr(C)]
+pub struct Udp {
+    src_port: U16,
+    dst_port: U16,
+    length: U16,
+    checksum: U16,
+}
+
+impl Udp {
+    /// Bytes of the header.
+    pub const LEN: usize = size_of::<Self>();
+
+    /// Views the front of `l4`. After `Ok` no accessor can fail.
+    #[inline]
+    pub fn view(l4: &[u8]) -> Result<&Self, DropReason> {
+        Self::ref_from_prefix(l4)
+            .map(|(udp, _)| udp)
+            .map_err(|_| DropReason::ShortL4)
+    }
+
+    /// Views the front of `l4` to change it.
+    #[inline]
+    pub fn view_mut(l4: &mut [u8]) -> Result<&mut Self, DropReason> {
+        Self::mut_from_prefix(l4)
+            .map(|(udp, _)| udp)
+            .map_err(|_| DropReason::ShortL4)
+    }
+
+    /// Source port.
+    #[inline]
+    pub fn src_port(&self) -> u16 {
+        self.src_port.get()
+    }
+
+    /// Destination port.
+    #[inline]
+    pub fn dst_port(&self) -> u16 {
+        self.dst_port.get()
+    }
+
+    /// Whether the sender computed a checksum.
+    #[inline]
+    pub fn has_checksum(&self) -> bool {
+        self.checksum.get() != 0
+    }
+
+    /// Sets the source port; the checksum, if there is one, follows, with `delta` for what else changed under it.
+    #[inline]
+    pub fn set_src_port(&mut self, port: u16, delta: impl FnOnce(Sum) -> Sum) {
+        let old = self.src_port();
+        self.src_port.set(port);
+        self.patch(|sum| delta(sum).replace_word(old, port));
+    }
+
+    /// Sets the destination port; the checksum, if there is one, follows, with `delta` for what else changed under it.
+    #[inline]
+    pub fn set_dst_port(&mut self, port: u16, delta: impl FnOnce(Sum) -> Sum) {
+        let old = self.dst_port();
+        self.dst_port.set(port);
+        self.patch(|sum| delta(sum).replace_word(old, port));
+    }
+
+    /// Sets the checksum field as it is: a sum for the NIC to go on from, or zero.
+    pub fn set_checksum_field(&mut self, value: u16) {
+        self.checksum.set(value);
+    }
+
+    /// Sets a computed checksum; a result of zero is sent as all ones (RFC 768).
+    #[inline]
+    pub fn set_checksum(&mut self, checksum: u16) {
+        self.checksum
+            .set(if checksum == 0 { 0xffff } else { checksum });
+    }
+
+    fn patch(&mut self, change: impl FnOnce(Sum) -> Sum) {
+        if self.has_checksum() {
+            let sum = change(Sum::of_checksum(self.checksum.get()));
+            self.set_checksum(sum.checksum());
+        }
+    }
+}

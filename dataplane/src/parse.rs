@@ -1,0 +1,234 @@
+//! Bytes to [`Parsed`], once. Past this nobody indexes a slice or checks a length again.
+
+use std::net::Ipv4Addr;
+
+use crate::conn::FlowKey;
+use crate::drop_reason::DropReason;
+use crate::egress::Mac;
+use crate::packet::checksum::Sum;
+use crate::packet::ethernet::{self, Ethernet};
+use crate::packet::ipv4::{Ipv4, protocol};
+use crate::packet::tcp::Tcp;
+use crate::packet::udp::Udp;
+use crate::service::Protocol;
+
+/// What a frame is to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parsed {
+    /// A whole TCP or UDP packet over IPv4.
+    Flow(Flow),
+    /// A fragment of TCP or UDP over IPv4.
+    Fragment {
+        /// Whom it is addressed to.
+        dst: Ipv4Addr,
+    },
+    /// The kernel's business: ARP, IPv6, ICMP, multicast, anything we do not know.
+    Kernel,
+    /// Not fit to be passed on.
+    Drop(DropReason),
+}
+
+/// What the walk needs to know of a TCP or UDP packet. It describes the frame that it was parsed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Addresses, ports and protocol, as in the packet.
+    pub key: FlowKey,
+    /// Bytes of the IP header, options included.
+    pub header_len: u8,
+    /// TCP control bits; 0 for UDP.
+    pub tcp_flags: u8,
+    /// Bytes of the IP packet.
+    pub total_len: u16,
+    /// Time to live as received.
+    pub ttl: u8,
+    /// Whether it may not be fragmented.
+    pub dont_fragment: bool,
+}
+
+/// Reads a frame that arrived on a port whose own address is `mac`.
+#[inline]
+pub fn parse(frame: &[u8], mac: Mac) -> Parsed {
+    match parse_ethernet(frame, mac) {
+        Ok(parsed) => parsed,
+        Err(reason) => Parsed::Drop(reason),
+    }
+}
+
+fn parse_ethernet(frame: &[u8], mac: Mac) -> Result<Parsed, DropReason> {
+    let (ethernet, packet) = Ethernet::view(frame)?;
+    if ethernet.dst() != mac {
+        let group = ethernet.dst().0[0] & 1 == 1;
+        return if group {
+            Ok(Parsed::Kernel)
+        } else {
+            Err(DropReason::NotOurMac)
+        };
+    }
+    if ethernet.ether_type() == ethernet::IPV4 {
+        parse_ipv4(packet)
+    } else {
+        Ok(Parsed::Kernel)
+    }
+}
+
+/// Reads an IPv4 packet, padding behind it allowed.
+#[inline]
+fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
+    let (ip, _) = Ipv4::view(packet)?;
+    let header_len = ip.header_len();
+    let total_len = usize::from(ip.total_len());
+    if ip.version() != 4
+        || header_len < Ipv4::LEN
+        || total_len < header_len
+        || packet.len() < total_len
+    {
+        return Err(DropReason::BadIpv4Header);
+    }
+    let (header, payload) = packet[..total_len].split_at(header_len);
+    if Sum::default().bytes(header).folded() != 0xffff {
+        return Err(DropReason::BadIpv4Checksum);
+    }
+    let transport = match ip.protocol() {
+        protocol::TCP => Protocol::Tcp,
+        protocol::UDP => Protocol::Udp,
+        _ => return Ok(Parsed::Kernel),
+    };
+    if ip.is_fragment() {
+        return Ok(Parsed::Fragment { dst: ip.dst() });
+    }
+    let (src_port, dst_port, tcp_flags) = match transport {
+        Protocol::Tcp => {
+            let tcp = Tcp::view(payload)?;
+            (tcp.src_port(), tcp.dst_port(), tcp.flags())
+        }
+        Protocol::Udp => {
+            let udp = Udp::view(payload)?;
+            (udp.src_port(), udp.dst_port(), 0)
+        }
+        Protocol::Sctp => return Ok(Parsed::Kernel),
+    };
+    Ok(Parsed::Flow(Flow {
+        key: FlowKey {
+            protocol: transport,
+            src: ip.src(),
+            dst: ip.dst(),
+            src_port,
+            dst_port,
+        },
+        header_len: header_len as u8,
+        tcp_flags,
+        total_len: total_len as u16,
+        ttl: ip.ttl(),
+        dont_fragment: ip.dont_fragment(),
+    }))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+    /// A SYN from 198.51.100.7:34567 to 10.0.0.1:80, in an Ethernet frame to [`MAC`].
+    pub(crate) fn syn() -> Vec<u8> {
+        let mut frame = vec![
+            2, 0, 0, 0, 0, 1, // to us
+            2, 0, 0, 0, 0xfe, 1, // from the client's router
+            0x08, 0x00, // IPv4
+        ];
+        frame.extend([
+            0x45, 0x10, 0x00, 0x28, // version and length, TOS, total length 40
+            0x11, 0x11, 0x40, 0x00, // id, DF
+            0x39, 0x06, 0xfc, 0x73, // TTL 57, TCP, checksum
+            198, 51, 100, 7, // source
+            10, 0, 0, 1, // destination
+        ]);
+        frame.extend([
+            0x87, 0x07, 0x00, 0x50, // ports 34567, 80
+            0x00, 0x00, 0x00, 0x64, // sequence
+            0x00, 0x00, 0x00, 0x00, // acknowledgement
+            0x50, 0x02, 0xff, 0xff, // length 20, SYN, window
+            0xf3, 0xdd, 0x00, 0x00, // checksum, urgent
+        ]);
+        frame
+    }
+
+    fn reason(frame: &[u8]) -> Option<DropReason> {
+        match parse(frame, MAC) {
+            Parsed::Drop(reason) => Some(reason),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_syn_is_read_whole() {
+        let Parsed::Flow(flow) = parse(&syn(), MAC) else {
+            panic!("{:?}", parse(&syn(), MAC))
+        };
+        assert_eq!(flow.key.src, Ipv4Addr::new(198, 51, 100, 7));
+        assert_eq!((flow.key.src_port, flow.key.dst_port), (34567, 80));
+        assert_eq!(
+            (flow.header_len, flow.total_len, flow.ttl, flow.tcp_flags),
+            (20, 40, 57, 2)
+        );
+        assert!(flow.dont_fragment);
+    }
+
+    #[test]
+    fn padding_behind_the_packet_is_no_part_of_it() {
+        let mut frame = syn();
+        frame.resize(60, 0xaa);
+        assert_eq!(parse(&frame, MAC), parse(&syn(), MAC));
+    }
+
+    #[test]
+    fn a_packet_cut_at_any_place_is_refused_with_a_reason() {
+        let whole = syn();
+        for len in 0..whole.len() {
+            let expected = if len < 14 {
+                DropReason::ShortEthernet
+            } else {
+                DropReason::BadIpv4Header
+            };
+            assert_eq!(reason(&whole[..len]), Some(expected), "cut to {len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_tcp_header_longer_than_its_packet_is_refused() {
+        let mut frame = syn();
+        frame[14 + 3] = 39;
+        let sum = Sum::of_checksum(0xfc73).replace_word(40, 39).checksum();
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        assert_eq!(reason(&frame), Some(DropReason::ShortL4));
+    }
+
+    #[test]
+    fn a_wrong_header_checksum_is_refused() {
+        let mut frame = syn();
+        frame[24] ^= 1;
+        assert_eq!(reason(&frame), Some(DropReason::BadIpv4Checksum));
+    }
+
+    #[test]
+    fn frames_to_others_are_dropped_and_broadcast_goes_to_the_kernel() {
+        let mut frame = syn();
+        frame[5] = 9;
+        assert_eq!(reason(&frame), Some(DropReason::NotOurMac));
+        frame[..6].fill(0xff);
+        assert_eq!(parse(&frame, MAC), Parsed::Kernel);
+    }
+
+    #[test]
+    fn a_fragment_is_told_from_a_whole_packet() {
+        let mut frame = syn();
+        let (ip, _) = Ipv4::view_mut(&mut frame[14..]).unwrap();
+        ip.set_fragment(8, false, 40);
+        assert_eq!(
+            parse(&frame, MAC),
+            Parsed::Fragment {
+                dst: Ipv4Addr::new(10, 0, 0, 1)
+            }
+        );
+    }
+}

@@ -1,0 +1,243 @@
+//! A worker's view of services and real servers: kept by commands, read by packets.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use hashbrown::HashMap;
+
+use super::{Protocol, RealServerSpec, RsId, Server, ServiceId, ServiceKey, ServiceSpec};
+use crate::command::ServiceEdit;
+use crate::conn::FlowKey;
+use crate::sched::{self, Pool, Scheduler};
+use crate::stats::WorkerCells;
+
+type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// All services of one worker.
+#[derive(Debug)]
+pub struct Services {
+    by_address: FastMap<(Protocol, Ipv4Addr, u16), ServiceId>,
+    /// How many services use a virtual address.
+    vips: FastMap<Ipv4Addr, u32>,
+    /// How many services use a local address.
+    laddrs: FastMap<Ipv4Addr, u32>,
+    services: Vec<Option<Service>>,
+    servers: Vec<Server>,
+    cells: Arc<WorkerCells>,
+}
+
+#[derive(Debug)]
+struct Service {
+    spec: Arc<ServiceSpec>,
+    scheduler: Box<dyn Scheduler>,
+}
+
+impl Services {
+    /// No services, and room for as many services and servers as `cells` has.
+    pub fn new(cells: Arc<WorkerCells>) -> Self {
+        let services = cells.services.len();
+        Self {
+            by_address: FastMap::with_capacity_and_hasher(services, Default::default()),
+            vips: FastMap::with_capacity_and_hasher(services, Default::default()),
+            laddrs: FastMap::default(),
+            services: (0..services).map(|_| None).collect(),
+            servers: vec![Server::default(); cells.servers.len()],
+            cells,
+        }
+    }
+
+    /// The service that a packet with this key opens a connection to (`SEMANTICS.md` section 1).
+    #[inline]
+    pub fn lookup(&self, key: &FlowKey) -> Option<ServiceId> {
+        self.by_address
+            .get(&(key.protocol, key.dst, key.dst_port))
+            .copied()
+    }
+
+    /// Whether some service has this virtual address.
+    pub fn is_vip(&self, addr: Ipv4Addr) -> bool {
+        self.vips.contains_key(&addr)
+    }
+
+    /// Whether some service has this local address.
+    pub fn is_laddr(&self, addr: Ipv4Addr) -> bool {
+        self.laddrs.contains_key(&addr)
+    }
+
+    /// What control said of a service.
+    pub fn spec(&self, id: ServiceId) -> Option<&Arc<ServiceSpec>> {
+        self.services
+            .get(id.0 as usize)?
+            .as_ref()
+            .map(|service| &service.spec)
+    }
+
+    /// Chooses a real server of the service for a new connection.
+    pub fn schedule(&mut self, id: ServiceId, flow: &FlowKey) -> Option<RealServerSpec> {
+        let service = self.services.get_mut(id.0 as usize)?.as_mut()?;
+        let pool = Pool::new(&service.spec.real_servers, &self.servers);
+        let place = service.scheduler.choose(&pool, flow)?;
+        service.spec.real_servers.get(place).copied()
+    }
+
+    /// The state of a real server, or `None` when its place has another tenant.
+    #[inline]
+    pub fn server(&self, id: RsId) -> Option<&Server> {
+        self.servers
+            .get(id.index as usize)
+            .filter(|server| server.generation == id.generation)
+    }
+
+    /// Counts a new connection of the server, inactive at first.
+    pub fn bind(&mut self, id: RsId) {
+        let server = &mut self.servers[id.index as usize];
+        server.inactive += 1;
+        server.reached();
+        self.publish(id);
+    }
+
+    /// Counts the end of a connection that was active or not.
+    pub fn unbind(&mut self, id: RsId, active: bool) {
+        let Some(server) = self.current(id) else {
+            return;
+        };
+        let count = if active {
+            &mut server.active
+        } else {
+            &mut server.inactive
+        };
+        *count = count.saturating_sub(1);
+        server.fell();
+        self.publish(id);
+    }
+
+    /// Counts a connection that became active or inactive.
+    pub fn set_active(&mut self, id: RsId, active: bool) {
+        let Some(server) = self.current(id) else {
+            return;
+        };
+        let (from, to) = if active {
+            (&mut server.inactive, &mut server.active)
+        } else {
+            (&mut server.active, &mut server.inactive)
+        };
+        *from = from.saturating_sub(1);
+        *to += 1;
+        self.publish(id);
+    }
+
+    /// The service as it is from now on.
+    pub fn put(&mut self, spec: Arc<ServiceSpec>, edit: ServiceEdit) {
+        let at = spec.id.0 as usize;
+        if at >= self.services.len() {
+            unreachable!("control numbers services below the agreed maximum");
+        }
+        let old = self.services[at].take();
+        if let Some(old) = &old {
+            self.unlist(&old.spec);
+        }
+        self.list(&spec);
+        self.edit_servers(&spec, old.as_ref().map(|old| &*old.spec), edit);
+        let scheduler = match old {
+            Some(mut old) if old.spec.scheduler == spec.scheduler => {
+                old.scheduler
+                    .edited(&old.spec.real_servers, &spec.real_servers, edit);
+                old.scheduler
+            }
+            _ => sched::scheduler(spec.scheduler, &spec.real_servers),
+        };
+        self.services[at] = Some(Service { spec, scheduler });
+    }
+
+    /// Forgets a service. Its servers are gone for the connections that remain.
+    pub fn delete(&mut self, id: ServiceId) {
+        let Some(service) = self.services.get_mut(id.0 as usize).and_then(Option::take) else {
+            return;
+        };
+        self.unlist(&service.spec);
+        for server in &service.spec.real_servers {
+            self.servers[server.id.index as usize].available = false;
+        }
+    }
+
+    fn edit_servers(&mut self, spec: &ServiceSpec, old: Option<&ServiceSpec>, edit: ServiceEdit) {
+        for real in &spec.real_servers {
+            let server = &mut self.servers[real.id.index as usize];
+            let revived =
+                matches!(edit, ServiceEdit::ServerAdded { id, revived: true } if id == real.id);
+            if server.generation != real.id.generation || !server.available && !revived {
+                // A new tenant. Connections of the one before keep its generation and find it gone.
+                *server = Server::new(real.id.generation);
+            }
+            server.available = true;
+            server.service = spec.id;
+            server.set_spec(real);
+        }
+        if let (Some(old), ServiceEdit::ServerDeleted(id)) = (old, edit)
+            && old.real_servers.iter().any(|real| real.id == id)
+        {
+            self.servers[id.index as usize].available = false;
+        }
+        for real in &spec.real_servers {
+            self.publish(real.id);
+        }
+    }
+
+    fn list(&mut self, spec: &ServiceSpec) {
+        for laddr in &spec.laddrs {
+            *self.laddrs.entry(*laddr).or_insert(0) += 1;
+        }
+        if let (
+            true,
+            ServiceKey::Address {
+                protocol,
+                addr: IpAddr::V4(addr),
+                port,
+            },
+        ) = (spec.vip_local, spec.key)
+        {
+            self.by_address.insert((protocol, addr, port), spec.id);
+            *self.vips.entry(addr).or_insert(0) += 1;
+        }
+    }
+
+    fn unlist(&mut self, spec: &ServiceSpec) {
+        for laddr in &spec.laddrs {
+            release(&mut self.laddrs, *laddr);
+        }
+        if let (
+            true,
+            ServiceKey::Address {
+                protocol,
+                addr: IpAddr::V4(addr),
+                port,
+            },
+        ) = (spec.vip_local, spec.key)
+        {
+            self.by_address.remove(&(protocol, addr, port));
+            release(&mut self.vips, addr);
+        }
+    }
+
+    fn current(&mut self, id: RsId) -> Option<&mut Server> {
+        self.servers
+            .get_mut(id.index as usize)
+            .filter(|server| server.generation == id.generation)
+    }
+
+    fn publish(&self, id: RsId) {
+        let server = &self.servers[id.index as usize];
+        let cells = &self.cells.servers[id.index as usize];
+        cells.active.set(u64::from(server.active));
+        cells.inactive.set(u64::from(server.inactive));
+    }
+}
+
+fn release(counts: &mut FastMap<Ipv4Addr, u32>, addr: Ipv4Addr) {
+    if let Some(count) = counts.get_mut(&addr) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&addr);
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The four forwarding methods, both ways.
+
+use sluice_dataplane::conn::state::StateName;
+use sluice_dataplane::drop_reason::DropReason;
+use sluice_dataplane::service::{Method, Protocol};
+
+use crate::rig::*;
+
+const SYN_FROM: (std::net::Ipv4Addr, u16) = (CLIENT, 34567);
+
+#[test]
+fn nat_translates_both_ways_and_follows_the_state() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    let id = rig.add_server(1, 8080, Method::Nat);
+    let out = rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "S", b""));
+    assert_eq!(out.len(), 1);
+    assert_eq!(
+        (out[0].side, out[0].to, out[0].from),
+        (SERVER_SIDE, mac_of(server(1)), mac(SERVER_SIDE))
+    );
+    assert_eq!(out[0].flow(), (SYN_FROM, (server(1), 8080)));
+    assert_eq!(out[0].ttl(), 63);
+    let back = rig.packet(SERVER_SIDE, &tcp((server(1), 8080), SYN_FROM, "SA", b""));
+    assert_eq!((back.len(), back[0].side), (1, CLIENT_SIDE));
+    assert_eq!(back[0].flow(), ((VIP, 80), SYN_FROM));
+    rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "A", b"GET /"));
+    let rows = rig.connections();
+    assert_eq!(
+        (rows.len(), rows[0].state, rows[0].server),
+        (1, StateName::Established, (server(1), 8080))
+    );
+    let cells = &rig.cells.servers[id.index as usize];
+    assert_eq!(
+        (
+            cells.active.read(),
+            cells.inactive.read(),
+            cells.conns.read()
+        ),
+        (1, 0, 1)
+    );
+    assert_eq!((cells.in_packets.read(), cells.out_packets.read()), (2, 1));
+    assert_eq!((cells.in_bytes.read(), cells.out_bytes.read()), (85, 40));
+}
+
+#[test]
+fn fullnat_gives_each_connection_its_own_source() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    rig.set_laddrs(&[LADDR]);
+    rig.add_server(1, 80, Method::FullNat);
+    let mut sources = Vec::new();
+    for port in [1001, 1002] {
+        let out = rig.packet(CLIENT_SIDE, &tcp((CLIENT, port), (VIP, 80), "S", b""));
+        let (source, to) = out[0].flow();
+        assert_eq!((source.0, to), (LADDR, (server(1), 80)));
+        sources.push(source);
+        let back = rig.packet(SERVER_SIDE, &tcp((server(1), 80), source, "SA", b""));
+        assert_eq!(back[0].flow(), ((VIP, 80), (CLIENT, port)));
+    }
+    assert_ne!(sources[0], sources[1]);
+    let stray = rig.packet(SERVER_SIDE, &tcp((server(1), 80), (LADDR, 60000), "A", b""));
+    assert!(stray.is_empty() && rig.punted(SERVER_SIDE).is_empty());
+    assert_eq!(rig.drops(DropReason::StrayLocalPort), 1);
+}
+
+#[test]
+fn dr_changes_only_ttl_and_next_hop() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    rig.add_server(2, 80, Method::Dr);
+    let packet = tcp(SYN_FROM, (VIP, 80), "S", b"");
+    let out = rig.packet(CLIENT_SIDE, &packet);
+    assert_eq!(
+        (out[0].to, out[0].flow()),
+        (mac_of(server(2)), (SYN_FROM, (VIP, 80)))
+    );
+    assert_eq!(out[0].packet[20..], packet[20..]);
+    assert_eq!(out[0].ttl(), 63);
+}
+
+#[test]
+fn tun_wraps_the_packet_for_the_server() {
+    let mut rig = Rig::new(Protocol::Udp);
+    rig.add_server(3, 80, Method::Tun);
+    let packet = udp(SYN_FROM, (VIP, 80), b"hello");
+    let out = rig.packet(CLIENT_SIDE, &packet);
+    let outer = etherparse::Ipv4HeaderSlice::from_slice(&out[0].packet).unwrap();
+    assert_eq!(
+        (outer.source_addr(), outer.destination_addr()),
+        ([192, 168, 1, 254].into(), server(3))
+    );
+    assert_eq!(
+        (
+            outer.protocol().0,
+            outer.ttl(),
+            usize::from(outer.total_len())
+        ),
+        (4, 63, packet.len() + 20)
+    );
+    assert_eq!(
+        outer.to_header().calc_header_checksum(),
+        outer.header_checksum()
+    );
+    assert_eq!(flow(&out[0].packet[20..]), (SYN_FROM, (VIP, 80)));
+}
+
+#[test]
+fn udp_without_checksum_gets_one_both_ways() {
+    let mut rig = Rig::new(Protocol::Udp);
+    rig.add_server(1, 53, Method::Nat);
+    let mut query = udp(SYN_FROM, (VIP, 80), b"hello");
+    query[26..28].fill(0);
+    assert_eq!(
+        rig.packet(CLIENT_SIDE, &query)[0].flow(),
+        (SYN_FROM, (server(1), 53))
+    );
+    let mut answer = udp((server(1), 53), SYN_FROM, b"odd");
+    answer[26..28].fill(0);
+    assert_eq!(
+        rig.packet(SERVER_SIDE, &answer)[0].flow(),
+        ((VIP, 80), SYN_FROM)
+    );
+}
+
+#[test]
+fn a_wrong_tcp_checksum_stays_wrong_by_the_same_difference() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    rig.add_server(1, 80, Method::Nat);
+    let mut packet = tcp(SYN_FROM, (VIP, 80), "S", b"");
+    let good = rig.packet(CLIENT_SIDE, &packet)[0].packet.clone();
+    packet[36] ^= 0x10;
+    let bad = rig.packet(CLIENT_SIDE, &packet)[0].packet.clone();
+    assert_ne!(good[36..38], bad[36..38]);
+    assert_eq!(good[..36], bad[..36]);
+}
+
+#[test]
+fn a_burst_with_two_packets_of_a_new_connection_makes_one_connection() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    rig.add_server(1, 80, Method::Nat);
+    rig.add_server(2, 80, Method::Nat);
+    let port = &mut rig.worker.port_mut(CLIENT_SIDE).unwrap().port;
+    for (flags, payload) in [("S", &b""[..]), ("A", b""), ("A", b"data")] {
+        port.deliver(&ethernet(
+            mac(CLIENT_SIDE),
+            &tcp(SYN_FROM, (VIP, 80), flags, payload),
+        ));
+    }
+    rig.poll();
+    let out = rig.sent();
+    assert!(out.len() == 3 && out.iter().all(|sent| sent.flow().1 == (server(2), 80)));
+    assert_eq!(rig.connections().len(), 1);
+}
+
+#[test]
+fn connections_end_when_their_state_times_out_not_before() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    let id = rig.add_server(1, 80, Method::Nat);
+    rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "S", b""));
+    rig.sleep(59_900);
+    assert_eq!(rig.connections().len(), 1);
+    // A packet re-arms; the established state lasts longer.
+    rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "A", b""));
+    rig.sleep(899_900);
+    assert_eq!(rig.connections().len(), 1);
+    // A shorter timeout holds at once.
+    rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "R", b""));
+    rig.sleep(9_800);
+    assert_eq!(rig.connections().len(), 1);
+    rig.sleep(400);
+    assert_eq!(rig.connections().len(), 0);
+    let cells = &rig.cells.servers[id.index as usize];
+    assert_eq!((cells.active.read(), cells.inactive.read()), (0, 0));
+    assert_eq!(rig.cells.connections.read(), 0);
+}
+
+#[test]
+fn a_syn_on_a_finished_connection_starts_a_new_one() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    rig.add_server(1, 80, Method::Nat);
+    rig.add_server(2, 80, Method::Nat);
+    assert_eq!(
+        rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "S", b""))[0]
+            .flow()
+            .1
+            .0,
+        server(2)
+    );
+    assert_eq!(
+        rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "S", b""))[0]
+            .flow()
+            .1
+            .0,
+        server(2)
+    );
+    rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "A", b""));
+    rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "R", b""));
+    assert_eq!(
+        rig.packet(CLIENT_SIDE, &tcp(SYN_FROM, (VIP, 80), "S", b""))[0]
+            .flow()
+            .1
+            .0,
+        server(1)
+    );
+    assert_eq!(rig.connections().len(), 1);
+}
