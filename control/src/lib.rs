@@ -1,3 +1,8 @@
 //! The control plane of sluice: JSON-RPC, configuration, publishing to the workers, kernel mirror, clients.
 
 pub mod api;
+pub mod api_error;
+pub mod config;
+pub mod controller;
+pub mod publish;
+pub mod rpc;

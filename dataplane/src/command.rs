@@ -30,8 +30,8 @@ pub struct Envelope {
     pub command: Command,
 }
 
-/// One step of a change.
-#[derive(Debug)]
+/// One step of a change. Cloned once a worker: big objects are behind `Arc`.
+#[derive(Clone, Debug)]
 pub enum Command {
     /// The service as it is from now on, and what was done to it.
     PutService {
@@ -137,7 +137,7 @@ pub enum Event {
 }
 
 /// A bounded piece of a worker's connection table. Control allocates it, the worker fills it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ConnSlice {
     /// Chosen by control, to tell answers apart.
     pub query: u64,

@@ -1,5 +1,11 @@
 //! Frames in, frames out, through a whole worker on in-memory ports.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on has failed"
+)]
+
 mod methods;
 mod refusals;
 mod rig;

@@ -1,0 +1,121 @@
+//! A change that somebody asks for, not yet checked against anything.
+
+use std::fmt;
+
+use crate::api::{
+    LaddrRef, Method, Protocol, RealServerAdd, RealServerRef, RealServerSet, ServiceAdd,
+    ServiceOnly, ServiceRef, ServiceSet,
+};
+
+/// One wish of an operator, with the parameters of the JSON-RPC method of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new service.
+    ServiceAdd(ServiceAdd),
+    /// Other attributes for a service.
+    ServiceSet(ServiceSet),
+    /// A service goes, and its real servers with it.
+    ServiceDelete(ServiceOnly),
+    /// A new real server.
+    RealServerAdd(RealServerAdd),
+    /// Other attributes for a real server.
+    RealServerSet(RealServerSet),
+    /// A real server goes.
+    RealServerDelete(RealServerRef),
+    /// A new local address.
+    LaddrAdd(LaddrRef),
+    /// A local address goes.
+    LaddrDelete(LaddrRef),
+}
+
+impl fmt::Display for Change {
+    /// As the log shows it: `real_server_set tcp 10.0.0.1:80 192.168.1.2:80 weight=0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ServiceAdd(p) => {
+                write!(
+                    f,
+                    "service_add {} scheduler={}",
+                    Name(&p.service),
+                    p.scheduler
+                )
+            }
+            Self::ServiceSet(p) => {
+                write!(f, "service_set {}", Name(&p.service))?;
+                given(f, "scheduler", p.scheduler.as_ref())
+            }
+            Self::ServiceDelete(p) => write!(f, "service_delete {}", Name(&p.service)),
+            Self::RealServerAdd(p) => {
+                write!(f, "real_server_add {} {}", Name(&p.service), p.address)?;
+                write!(f, " method={} weight={}", method(p.method), p.weight)?;
+                given(f, "upper_threshold", Some(p.upper_threshold))?;
+                given(f, "lower_threshold", Some(p.lower_threshold))
+            }
+            Self::RealServerSet(p) => {
+                write!(f, "real_server_set {} {}", Name(&p.service), p.address)?;
+                given(f, "method", p.method.map(method))?;
+                given(f, "weight", p.weight)?;
+                given(f, "upper_threshold", p.upper_threshold)?;
+                given(f, "lower_threshold", p.lower_threshold)
+            }
+            Self::RealServerDelete(p) => {
+                write!(f, "real_server_delete {} {}", Name(&p.service), p.address)
+            }
+            Self::LaddrAdd(p) => write!(f, "laddr_add {} {}", Name(&p.service), p.address),
+            Self::LaddrDelete(p) => write!(f, "laddr_delete {} {}", Name(&p.service), p.address),
+        }
+    }
+}
+
+/// A service as errors and the log name it: `tcp 10.0.0.1:80`.
+pub(super) struct Name<'a>(pub(super) &'a ServiceRef);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.0.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(f, "{protocol} {}", self.0.address)
+    }
+}
+
+fn method(method: Method) -> &'static str {
+    match method {
+        Method::Nat => "nat",
+        Method::Dr => "dr",
+        Method::Tun => "tun",
+        Method::FullNat => "fullnat",
+    }
+}
+
+fn given(f: &mut fmt::Formatter<'_>, name: &str, value: Option<impl fmt::Display>) -> fmt::Result {
+    match value {
+        Some(value) => write!(f, " {name}={value}"),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_shows_what_was_given_and_nothing_else() {
+        let change = Change::RealServerSet(RealServerSet {
+            service: ServiceRef {
+                protocol: Protocol::Tcp,
+                address: "10.0.0.1:80".parse().unwrap(),
+            },
+            address: "192.168.1.2:80".parse().unwrap(),
+            method: None,
+            weight: Some(0),
+            upper_threshold: None,
+            lower_threshold: None,
+        });
+        assert_eq!(
+            change.to_string(),
+            "real_server_set tcp 10.0.0.1:80 192.168.1.2:80 weight=0"
+        );
+    }
+}

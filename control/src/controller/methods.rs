@@ -1,0 +1,181 @@
+//! The table of JSON-RPC methods, from which requests are dispatched and `rpc_methods` answers.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::params::parse;
+use super::view::to_json;
+use super::{Controller, Peer, Reply};
+use crate::api::{ErrorKind, MethodInfo, Methods, ServiceFilter, Version};
+use crate::api_error::ApiError;
+use crate::config::Change;
+
+/// One method.
+struct Method {
+    name: &'static str,
+    description: &'static str,
+    call: fn(&mut Controller, &Call<'_>) -> Result<Reply, ApiError>,
+}
+
+/// A request to a method.
+struct Call<'a> {
+    method: &'static str,
+    params: &'a Value,
+    peer: &'a Peer,
+}
+
+/// A method without parameters.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// `service` stands for `{"protocol": "tcp" or "udp", "address": "ADDRESS:PORT"}` throughout.
+const METHODS: &[Method] = &[
+    Method {
+        name: "version",
+        description: "The versions of sluice and DPDK. No parameters.",
+        call: |controller, call| {
+            call.params::<Nothing>()?;
+            now(to_json(Version {
+                sluice: env!("CARGO_PKG_VERSION").to_owned(),
+                dpdk: controller.dpdk.clone(),
+            }))
+        },
+    },
+    Method {
+        name: "rpc_methods",
+        description: "This list. No parameters.",
+        call: |_, call| {
+            call.params::<Nothing>()?;
+            let methods = METHODS.iter().map(|method| MethodInfo {
+                name: method.name.to_owned(),
+                description: method.description.to_owned(),
+            });
+            now(to_json(Methods {
+                methods: methods.collect(),
+            }))
+        },
+    },
+    Method {
+        name: "service_add",
+        description: "Adds a service. Parameters: service (an object: protocol, tcp or udp; address, as in 10.0.0.1:80), scheduler (wrr if not given). Answers the revision.",
+        call: |controller, call| call.change(controller, Change::ServiceAdd),
+    },
+    Method {
+        name: "service_set",
+        description: "Changes a service; what is not given stays. Parameters: service, scheduler.",
+        call: |controller, call| call.change(controller, Change::ServiceSet),
+    },
+    Method {
+        name: "service_delete",
+        description: "Deletes a service with its real servers; connections stay until they expire. Parameters: service.",
+        call: |controller, call| call.change(controller, Change::ServiceDelete),
+    },
+    Method {
+        name: "service_list",
+        description: "The services with their real servers, counters and rates. Parameters: service (all if not given).",
+        call: |controller, call| now(controller.service_list(call.params()?)),
+    },
+    Method {
+        name: "real_server_add",
+        description: "Adds a real server to a service. Parameters: service, address (as in 192.168.1.1:80), method (nat, dr, tun or fullnat; dr if not given), weight (1), upper_threshold (0, none), lower_threshold (0, three quarters of the upper). Answers the revision.",
+        call: |controller, call| call.change(controller, Change::RealServerAdd),
+    },
+    Method {
+        name: "real_server_set",
+        description: "Changes a real server; what is not given stays. Parameters: service, address, method, weight, upper_threshold, lower_threshold.",
+        call: |controller, call| call.change(controller, Change::RealServerSet),
+    },
+    Method {
+        name: "real_server_delete",
+        description: "Deletes a real server; connections stay until they expire. Parameters: service, address.",
+        call: |controller, call| call.change(controller, Change::RealServerDelete),
+    },
+    Method {
+        name: "real_server_list",
+        description: "The real servers with connections, counters and rates. Parameters: service (all if not given).",
+        call: |controller, call| now(controller.real_server_list(call.params()?)),
+    },
+    Method {
+        name: "laddr_add",
+        description: "Adds a local address, from which FULLNAT speaks to a service's real servers. Parameters: service, address (IPv4).",
+        call: |controller, call| call.change(controller, Change::LaddrAdd),
+    },
+    Method {
+        name: "laddr_delete",
+        description: "Deletes a local address. Parameters: service, address.",
+        call: |controller, call| call.change(controller, Change::LaddrDelete),
+    },
+    Method {
+        name: "laddr_list",
+        description: "The local addresses. Parameters: service (all if not given).",
+        call: |controller, call| now(controller.laddr_list(call.params::<ServiceFilter>()?)),
+    },
+    Method {
+        name: "stats",
+        description: "Counters and rates over all services, each worker's books, each port. No parameters.",
+        call: |controller, call| {
+            call.params::<Nothing>()?;
+            now(controller.stats())
+        },
+    },
+    Method {
+        name: "drops",
+        description: "How many packets were dropped for which reason. No parameters.",
+        call: |controller, call| {
+            call.params::<Nothing>()?;
+            now(controller.drops())
+        },
+    },
+    Method {
+        name: "connection_list",
+        description: "Connections, in no particular order. Parameters: protocol, client, virtual_address, virtual_port, server (filters, all optional), limit (1 to 10000; 1000), cursor (from the last answer; an answer may be short, or empty, and still have one).",
+        call: |controller, call| {
+            let request = call.params()?;
+            let Controller {
+                listings,
+                publisher,
+                now,
+                ..
+            } = controller;
+            listings
+                .begin(&request, *now, publisher)
+                .map(Reply::Connections)
+        },
+    },
+];
+
+pub(super) fn handle(controller: &mut Controller, name: &str, params: Value, peer: &Peer) -> Reply {
+    let Some(method) = METHODS.iter().find(|method| method.name == name) else {
+        return Reply::Now(Err(ApiError::new(
+            ErrorKind::MethodNotFound,
+            format!("there is no method {name:?}; rpc_methods lists them"),
+        )));
+    };
+    let call = Call {
+        method: method.name,
+        params: &params,
+        peer,
+    };
+    (method.call)(controller, &call).unwrap_or_else(|error| Reply::Now(Err(error)))
+}
+
+impl Call<'_> {
+    fn params<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        parse(self.method, self.params)
+    }
+
+    fn change<T: DeserializeOwned>(
+        &self,
+        controller: &mut Controller,
+        change: fn(T) -> Change,
+    ) -> Result<Reply, ApiError> {
+        let change = change(self.params()?);
+        let revision = controller.change(&change, self.peer)?;
+        Ok(Controller::when_applied(revision))
+    }
+}
+
+fn now(answer: Result<Value, ApiError>) -> Result<Reply, ApiError> {
+    answer.map(|value| Reply::Now(Ok(value)))
+}

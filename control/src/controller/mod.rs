@@ -1,0 +1,300 @@
+//! The one who decides: configuration, workers, statistics and what the kernel says, in one synchronous object.
+//!
+//! Nothing here waits, sleeps or reads a clock. Requests come in by [`Controller::handle`], what the kernel mirror sees
+//! by [`Controller::local_addresses`] and its siblings, and time by [`Controller::tick`]. The daemon drives it from
+//! its control thread; tests and replays drive it by hand ([`Controller::call`]).
+
+mod call;
+mod listing;
+mod methods;
+mod network;
+mod params;
+mod peer;
+mod statistics;
+mod view;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use sluice_dataplane::command::{Command, Event, Settings};
+use sluice_dataplane::service::RsId;
+use tracing::{debug, info};
+
+use crate::api::{Applied, ErrorKind, PortStats};
+use crate::api_error::ApiError;
+use crate::config::{At, Change, Config, Fresh, Limits, Step, TRASH_PERIOD};
+use crate::publish::{Publisher, Retired, WorkerLink};
+use listing::Listings;
+use network::Network;
+use statistics::{ESTIMATE_PERIOD, Meter, Meters};
+
+pub use listing::ListingId;
+pub use network::{NeighbourEvent, Statics};
+pub use peer::Peer;
+
+/// Steps of time that are caught up with one by one; beyond, rates are long settled.
+const MAX_CATCH_UP: u32 = 128;
+
+/// What a controller is made of.
+pub struct Setup {
+    /// How much may be configured. [`Limits::cells`] makes counters to fit.
+    pub limits: Limits,
+    /// The workers by their ids, from 0.
+    pub workers: Vec<(WorkerInfo, WorkerLink)>,
+    /// Asks the ports how they are.
+    pub ports: Box<dyn FnMut() -> Vec<PortStats> + Send>,
+    /// The DPDK release that runs, or `none`.
+    pub dpdk: String,
+    /// Addresses, routes and neighbours from the boot file.
+    pub statics: Statics,
+}
+
+/// What control knows of a worker beside what it publishes.
+#[derive(Clone, Copy, Debug)]
+pub struct WorkerInfo {
+    /// Its core.
+    pub core: usize,
+    /// Connections that its table can hold.
+    pub max_connections: usize,
+}
+
+/// What [`Controller::handle`] answers.
+#[derive(Debug)]
+pub enum Reply {
+    /// This.
+    Now(Result<Value, ApiError>),
+    /// This, once [`Controller::applied`] has reached the revision.
+    WhenApplied {
+        /// The change's revision.
+        revision: u64,
+        /// What to answer then.
+        value: Value,
+    },
+    /// What [`Controller::take_listing`] gives for this id, sooner or later.
+    Connections(ListingId),
+}
+
+/// See the module.
+pub struct Controller {
+    config: Config,
+    publisher: Publisher,
+    workers: Vec<WorkerInfo>,
+    ports: Box<dyn FnMut() -> Vec<PortStats> + Send>,
+    dpdk: String,
+    network: Network,
+    settings: Arc<Settings>,
+    services: Meters,
+    servers: Meters,
+    total: Meter,
+    listings: Listings,
+    neighbour_events: VecDeque<NeighbourEvent>,
+    now: Duration,
+    next_estimate: Duration,
+    next_trash: Option<Duration>,
+}
+
+impl Controller {
+    /// With no services. Static routes and neighbours go to the workers at once.
+    pub fn new(setup: Setup) -> Self {
+        let (workers, links) = setup.workers.into_iter().unzip();
+        let mut controller = Self {
+            config: Config::new(setup.limits),
+            publisher: Publisher::new(links),
+            workers,
+            ports: setup.ports,
+            dpdk: setup.dpdk,
+            network: Network::new(setup.statics),
+            settings: Arc::default(),
+            services: Meters::default(),
+            servers: Meters::default(),
+            total: Meter::default(),
+            listings: Listings::default(),
+            neighbour_events: VecDeque::new(),
+            now: Duration::ZERO,
+            next_estimate: ESTIMATE_PERIOD,
+            next_trash: None,
+        };
+        controller.start_network();
+        controller
+    }
+
+    /// Performs one request. Never waits: see [`Reply`].
+    pub fn handle(&mut self, method: &str, params: Value, peer: &Peer) -> Reply {
+        methods::handle(self, method, params, peer)
+    }
+
+    /// Makes one change, or refuses it. Returns its revision; it is in force when [`Controller::applied`] gets there.
+    pub fn change(&mut self, change: &Change, peer: &Peer) -> Result<u64, ApiError> {
+        if let Some(worker) = self.publisher.stuck() {
+            return Err(ApiError::new(
+                ErrorKind::Full,
+                format!(
+                    "worker {} has stopped taking changes and too many wait for it",
+                    worker.0
+                ),
+            ));
+        }
+        let at = At {
+            revision: self.publisher.revision() + 1,
+            applied: self.publisher.applied(),
+        };
+        match self.config.apply(change, at) {
+            Ok(step) => {
+                let revision = self.take(step);
+                info!(revision, who = %peer, "{change}");
+                Ok(revision)
+            }
+            Err(error) => {
+                debug!(who = %peer, %error, "refused: {change}");
+                Err(error)
+            }
+        }
+    }
+
+    /// Changes the settings that connections and forwarding follow. Returns the revision.
+    pub fn set_settings(&mut self, settings: Settings) -> u64 {
+        let settings = Arc::new(settings);
+        let old = std::mem::replace(&mut self.settings, Arc::clone(&settings));
+        self.publisher
+            .publish(&[Command::Settings(settings)], [old as Retired])
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Takes what the workers report and gives them what waits. Call it every millisecond or so; costs next to
+    /// nothing when there is nothing to do.
+    pub fn progress(&mut self) {
+        self.publisher.turn();
+        while let Some((worker, event)) = self.publisher.event() {
+            match event {
+                Event::NeighbourMissing { port, addr } => {
+                    self.note(NeighbourEvent::Missing { port, addr });
+                }
+                Event::NeighbourUsed { port, addr } => {
+                    self.note(NeighbourEvent::Used { port, addr });
+                }
+                Event::Connections(slice) => {
+                    self.listings
+                        .answered(worker, &slice, self.now, &mut self.publisher);
+                }
+            }
+        }
+    }
+
+    /// It is `now`, counted from the start: [`Controller::progress`], and whatever is due (rates every two seconds, the
+    /// trash every minute).
+    pub fn tick(&mut self, now: Duration) {
+        self.now = now;
+        self.progress();
+        self.listings.expire(now);
+        let mut steps = 0;
+        while self.next_estimate <= now {
+            if steps < MAX_CATCH_UP {
+                self.estimate();
+            }
+            steps += 1;
+            self.next_estimate += ESTIMATE_PERIOD;
+        }
+        while let Some(due) = self.next_trash.filter(|due| *due <= now) {
+            self.collect_trash(due);
+        }
+    }
+
+    /// The revision of the latest change.
+    pub fn revision(&self) -> u64 {
+        self.publisher.revision()
+    }
+
+    /// The revision that all workers have applied.
+    pub fn applied(&self) -> u64 {
+        self.publisher.applied()
+    }
+
+    /// What to answer when a change was not applied everywhere in time.
+    pub fn applied_partially(&self, revision: u64) -> ApiError {
+        ApiError::applied_partially(revision, self.publisher.behind(revision))
+    }
+
+    /// A listing's answer, once it is there. It is given once.
+    pub fn take_listing(&mut self, id: ListingId) -> Option<Result<Value, ApiError>> {
+        self.listings.take(id)
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Makes a step the configuration, and tells the workers.
+    fn take(&mut self, step: Step) -> u64 {
+        self.config = step.config;
+        for fresh in step.fresh {
+            let cells = self.publisher.cells();
+            match fresh {
+                Fresh::Service(id) => {
+                    let now = statistics::of_service(cells, id.0);
+                    self.services.start(id.0, now);
+                }
+                Fresh::Server(RsId { index, .. }) => {
+                    let now = statistics::of_server(cells, index);
+                    self.servers.start(index, now);
+                }
+            }
+        }
+        if self.config.trash_len() > 0 && self.next_trash.is_none() {
+            self.next_trash = Some(self.now + TRASH_PERIOD);
+        }
+        let retired = step.retired.into_iter().map(|spec| spec as Retired);
+        self.publisher.publish(&step.commands, retired)
+    }
+
+    fn collect_trash(&mut self, due: Duration) {
+        let Self {
+            config, publisher, ..
+        } = self;
+        let forgotten = config.collect_trash(due, publisher.applied(), |id| {
+            statistics::connections(publisher.cells(), id.index) != (0, 0)
+        });
+        if forgotten > 0 {
+            debug!(
+                forgotten,
+                "deleted real servers without connections are forgotten"
+            );
+        }
+        self.next_trash = (config.trash_len() > 0).then(|| due + TRASH_PERIOD);
+    }
+
+    fn estimate(&mut self) {
+        let Self {
+            config, publisher, ..
+        } = self;
+        for spec in config.services() {
+            if let Some(meter) = self.services.at_mut(spec.id.0) {
+                meter.estimate(statistics::of_service(publisher.cells(), spec.id.0));
+            }
+            for RsId { index, .. } in spec.real_servers.iter().map(|server| server.id) {
+                if let Some(meter) = self.servers.at_mut(index) {
+                    meter.estimate(statistics::of_server(publisher.cells(), index));
+                }
+            }
+        }
+        let total = self.total_sums();
+        self.total.estimate(total);
+    }
+
+    /// Changes answer this.
+    fn when_applied(revision: u64) -> Reply {
+        match serde_json::to_value(Applied { revision }) {
+            Ok(value) => Reply::WhenApplied { revision, value },
+            Err(error) => Reply::Now(Err(ApiError::new(ErrorKind::Internal, error.to_string()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! What the machine's network is like: addresses, routes, neighbours, ports. From the kernel mirror, and from the boot
+//! file for rigs without a kernel side; where both speak, the boot file holds.
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use sluice_dataplane::command::{Command, PortId};
+use sluice_dataplane::egress::{Fib, Mac, Route};
+use tracing::debug;
+
+use super::Controller;
+use crate::publish::Retired;
+
+/// Events that may wait for the kernel mirror; more are dropped, the workers report again.
+const MAX_EVENTS: usize = 4096;
+
+/// Addresses, routes and neighbours that hold whatever the kernel says.
+#[derive(Clone, Debug, Default)]
+pub struct Statics {
+    /// Addresses of this machine.
+    pub local: HashSet<IpAddr>,
+    /// Routes, those to the local addresses and their links among them.
+    pub routes: Vec<(Ipv4Net, Route)>,
+    /// Neighbours.
+    pub neighbours: Vec<(PortId, Ipv4Addr, Mac)>,
+}
+
+/// What workers say of neighbours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeighbourEvent {
+    /// A packet waits for its MAC: ask the kernel.
+    Missing {
+        /// Where.
+        port: PortId,
+        /// Whose.
+        addr: Ipv4Addr,
+    },
+    /// It was used: worth probing, since the kernel does not see our traffic.
+    Used {
+        /// Where.
+        port: PortId,
+        /// Whose.
+        addr: Ipv4Addr,
+    },
+}
+
+/// What is known.
+#[derive(Debug)]
+pub(super) struct Network {
+    statics: Statics,
+    fib: Arc<Fib>,
+}
+
+impl Network {
+    pub(super) fn new(statics: Statics) -> Self {
+        Self {
+            statics,
+            fib: Arc::default(),
+        }
+    }
+}
+
+impl Controller {
+    /// These are the machine's addresses, on whichever interface: services match while theirs is among them.
+    pub fn local_addresses(&mut self, mut local: HashSet<IpAddr>) {
+        local.extend(&self.network.statics.local);
+        let step = self.config.with_local_addresses(local);
+        let moved = step.commands.len();
+        self.take(step);
+        if moved > 0 {
+            debug!(services = moved, "local addresses changed");
+        }
+    }
+
+    /// This is the routing table, whole.
+    pub fn fib(&mut self, mut fib: Fib) {
+        for (prefix, route) in &self.network.statics.routes {
+            fib.insert(*prefix, *route);
+        }
+        let fib = Arc::new(fib);
+        let old = std::mem::replace(&mut self.network.fib, Arc::clone(&fib));
+        self.publisher
+            .publish(&[Command::Fib(fib)], [old as Retired]);
+    }
+
+    /// A neighbour is reachable at this MAC, or no more.
+    pub fn neighbour(&mut self, port: PortId, addr: Ipv4Addr, mac: Option<Mac>) {
+        let fixed = self.network.statics.neighbours.iter();
+        if fixed.clone().any(|(p, a, _)| (*p, *a) == (port, addr)) {
+            return;
+        }
+        self.publisher
+            .publish(&[Command::Neighbour { port, addr, mac }], []);
+    }
+
+    /// A port's own MAC, and its MTU in bytes of an IP packet.
+    pub fn port_state(&mut self, port: PortId, mac: Mac, mtu: u16) {
+        self.publisher
+            .publish(&[Command::PortState { port, mac, mtu }], []);
+    }
+
+    /// What the workers have said of neighbours since the last call; for the kernel mirror, soon after each
+    /// [`Controller::progress`].
+    pub fn take_neighbour_events(&mut self) -> Vec<NeighbourEvent> {
+        self.neighbour_events.drain(..).collect()
+    }
+
+    /// The routing table that the workers have.
+    pub fn routes(&self) -> &Fib {
+        &self.network.fib
+    }
+
+    pub(super) fn note(&mut self, event: NeighbourEvent) {
+        if self.neighbour_events.len() < MAX_EVENTS {
+            self.neighbour_events.push_back(event);
+        }
+    }
+
+    pub(super) fn start_network(&mut self) {
+        self.local_addresses(HashSet::new());
+        if !self.network.statics.routes.is_empty() {
+            self.fib(Fib::default());
+        }
+        let neighbours = self.network.statics.neighbours.iter();
+        let commands: Vec<Command> = neighbours
+            .map(|&(port, addr, mac)| Command::Neighbour {
+                port,
+                addr,
+                mac: Some(mac),
+            })
+            .collect();
+        self.publisher.publish(&commands, []);
+    }
+}

@@ -1,0 +1,470 @@
+use std::collections::HashSet;
+use std::net::Ipv4Addr;
+
+use serde_json::json;
+use sluice_dataplane::command::{ConnRow, ConnSlice, PortId, WorkerId};
+use sluice_dataplane::conn::state::StateName;
+use sluice_dataplane::egress::{Fib, Mac, Route};
+use sluice_dataplane::service::{Method, Protocol, ServiceSpec};
+use sluice_dataplane::worker::WorkerChannels;
+
+use super::*;
+use crate::publish;
+
+/// Workers that do as told, turned by hand: what they were told, and a table of connections to list.
+struct Crew {
+    channels: Vec<WorkerChannels>,
+    seen: Vec<Command>,
+    table: u64,
+}
+
+impl Crew {
+    fn turn(&mut self) {
+        for (id, worker) in (0..).zip(&mut self.channels) {
+            while let Ok(envelope) = worker.commands.pop() {
+                if let Command::ListConnections(slice) = envelope.command {
+                    let answer = list(*slice, WorkerId(id), self.table);
+                    worker
+                        .events
+                        .push(Event::Connections(Box::new(answer)))
+                        .unwrap();
+                } else {
+                    self.seen.push(envelope.command);
+                }
+                if !envelope.more {
+                    worker.cells.set_applied(envelope.revision);
+                }
+            }
+        }
+    }
+
+    /// The service of the last command.
+    fn last_put(&self) -> &ServiceSpec {
+        match self.seen.last() {
+            Some(Command::PutService { service, .. }) => service,
+            other => panic!("expected a service, not {other:?}"),
+        }
+    }
+}
+
+/// Every third row matches whatever is asked; ten places are looked at in one go.
+fn list(mut slice: ConnSlice, worker: WorkerId, table: u64) -> ConnSlice {
+    let begin = slice.cursor.unwrap();
+    let mut at = begin;
+    while at < table && at < begin + 10 && slice.rows.len() < slice.rows.capacity() {
+        if at.is_multiple_of(3) {
+            slice.rows.push(row(at, worker));
+        }
+        at += 1;
+    }
+    slice.cursor = (at < table).then_some(at);
+    slice
+}
+
+fn row(n: u64, worker: WorkerId) -> ConnRow {
+    ConnRow {
+        protocol: Protocol::Tcp,
+        client: (Ipv4Addr::from(n as u32), 1000),
+        virtual_addr: (Ipv4Addr::new(10, 0, 0, 1), 80),
+        server: (Ipv4Addr::new(192, 168, 1, 1), 80),
+        local: None,
+        method: Method::Nat,
+        state: StateName::Established,
+        expires_ms: 5,
+        worker,
+    }
+}
+
+fn rig_with(workers: usize, limits: Limits, statics: Statics) -> (Controller, Crew) {
+    let info = WorkerInfo {
+        core: 1,
+        max_connections: 10,
+    };
+    let (links, channels) = (0..workers)
+        .map(|_| publish::link(Arc::new(limits.cells())))
+        .map(|(link, channels)| ((info, link), channels))
+        .unzip();
+    let controller = Controller::new(Setup {
+        limits,
+        workers: links,
+        ports: Box::new(Vec::new),
+        dpdk: "none".to_owned(),
+        statics,
+    });
+    let crew = Crew {
+        channels,
+        seen: Vec::new(),
+        table: 0,
+    };
+    (controller, crew)
+}
+
+fn rig(workers: usize) -> (Controller, Crew) {
+    let limits = Limits {
+        max_services: 100,
+        max_real_servers: 100,
+    };
+    rig_with(workers, limits, Statics::default())
+}
+
+fn call(rig: &mut (Controller, Crew), method: &str, params: Value) -> Result<Value, ApiError> {
+    let (controller, crew) = rig;
+    controller.call(method, params, &mut || crew.turn())
+}
+
+fn ok(rig: &mut (Controller, Crew), method: &str, params: Value) -> Value {
+    call(rig, method, params).unwrap_or_else(|error| panic!("{method}: {error}"))
+}
+
+fn web() -> Value {
+    json!({"protocol": "tcp", "address": "10.0.0.1:80"})
+}
+
+fn with_a_server(workers: usize) -> (Controller, Crew) {
+    let mut rig = rig(workers);
+    ok(
+        &mut rig,
+        "service_add",
+        json!({"service": web(), "scheduler": "rr"}),
+    );
+    ok(
+        &mut rig,
+        "real_server_add",
+        json!({"service": web(), "address": "192.168.1.1:80", "method": "nat"}),
+    );
+    rig
+}
+
+#[test]
+fn a_change_is_answered_with_its_revision_and_listed() {
+    let mut rig = rig(2);
+    let service = json!({"service": web()});
+    assert_eq!(
+        ok(&mut rig, "service_add", service.clone()),
+        json!({"revision": 1})
+    );
+    let server =
+        json!({"service": web(), "address": "192.168.1.1:8080", "method": "nat", "weight": 3});
+    assert_eq!(
+        ok(&mut rig, "real_server_add", server),
+        json!({"revision": 2})
+    );
+    let list = ok(&mut rig, "service_list", json!({}));
+    assert_eq!(list["services"][0]["scheduler"], "wrr");
+    assert_eq!(list["services"][0]["real_servers"][0]["weight"], 3);
+    let list = ok(&mut rig, "real_server_list", service.clone());
+    assert_eq!(
+        list["real_servers"][0]["real_server"]["address"],
+        "192.168.1.1:8080"
+    );
+    ok(
+        &mut rig,
+        "laddr_add",
+        json!({"service": web(), "address": "10.1.0.1"}),
+    );
+    assert_eq!(
+        ok(&mut rig, "laddr_list", json!({}))["laddrs"][0]["address"],
+        "10.1.0.1"
+    );
+    ok(
+        &mut rig,
+        "real_server_set",
+        json!({"service": web(), "address": "192.168.1.1:8080", "weight": 0}),
+    );
+    ok(
+        &mut rig,
+        "laddr_delete",
+        json!({"service": web(), "address": "10.1.0.1"}),
+    );
+    ok(
+        &mut rig,
+        "service_set",
+        json!({"service": web(), "scheduler": "rr"}),
+    );
+    ok(
+        &mut rig,
+        "real_server_delete",
+        json!({"service": web(), "address": "192.168.1.1:8080"}),
+    );
+    ok(&mut rig, "service_delete", service.clone());
+    assert_eq!(
+        ok(&mut rig, "service_list", json!({}))["services"],
+        json!([])
+    );
+    assert_eq!(
+        call(&mut rig, "service_list", service).unwrap_err().kind(),
+        ErrorKind::NoSuchService
+    );
+}
+
+#[test]
+fn every_method_is_described_and_takes_no_unknown_parameter() {
+    let mut rig = rig(1);
+    let methods = ok(&mut rig, "rpc_methods", json!({}));
+    let methods = methods["methods"].as_array().unwrap().clone();
+    assert_eq!(methods.len(), 16);
+    for method in methods {
+        assert!(method["description"].as_str().unwrap().len() > 10);
+        let name = method["name"].as_str().unwrap();
+        let params = json!({"service": web(), "no_such": 1});
+        let error = call(&mut rig, name, params).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidParams, "{name}");
+        assert!(error.message.contains("unknown field"), "{name}: {error}");
+    }
+    let error = call(&mut rig, "service_ad", json!({})).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MethodNotFound);
+    assert!(ok(&mut rig, "version", json!({}))["sluice"].is_string());
+}
+
+#[test]
+fn counters_are_sums_over_workers_and_a_new_service_starts_at_zero() {
+    let mut rig = with_a_server(2);
+    for worker in &rig.1.channels {
+        worker.cells.services[0].conns.add(2);
+        worker.cells.services[0].in_bytes.add(70);
+        worker.cells.servers[0].conns.add(2);
+        worker.cells.servers[0].active.add(1);
+        worker.cells.books.drops[0].add(4);
+        worker.cells.books.rx.add(9);
+    }
+    let service = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(service["stats"]["conns"], 4);
+    assert_eq!(service["stats"]["in_bytes"], 140);
+    assert_eq!(service["real_servers"][0]["stats"]["conns"], 4);
+    assert_eq!(service["real_servers"][0]["active"], 2);
+    assert_eq!(ok(&mut rig, "drops", json!({}))["drops"][0]["packets"], 8);
+    let stats = ok(&mut rig, "stats", json!({}));
+    assert_eq!(stats["totals"]["conns"], 4);
+    assert_eq!(stats["workers"][1]["rx"], 9);
+    assert_eq!(stats["workers"][1]["dropped"], 4);
+
+    // A server that returns to the same service goes on counting; in a new service it starts anew.
+    let server = json!({"service": web(), "address": "192.168.1.1:80", "method": "nat"});
+    ok(
+        &mut rig,
+        "real_server_delete",
+        json!({"service": web(), "address": "192.168.1.1:80"}),
+    );
+    ok(&mut rig, "real_server_add", server.clone());
+    let listed = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(listed["real_servers"][0]["stats"]["conns"], 4);
+    ok(&mut rig, "service_delete", json!({"service": web()}));
+    ok(&mut rig, "service_add", json!({"service": web()}));
+    ok(&mut rig, "real_server_add", server);
+    let listed = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(listed["stats"]["conns"], 0);
+    assert_eq!(listed["real_servers"][0]["stats"]["conns"], 0);
+    assert_eq!(
+        listed["real_servers"][0]["active"], 2,
+        "its connections are still there"
+    );
+    assert_eq!(ok(&mut rig, "stats", json!({}))["totals"]["conns"], 4);
+}
+
+#[test]
+fn a_deleted_server_is_forgotten_two_minutes_after_its_last_connection() {
+    let mut rig = with_a_server(1);
+    let server = json!({"service": web(), "address": "192.168.1.1:80"});
+    rig.1.channels[0].cells.servers[0].inactive.set(1);
+    ok(&mut rig, "real_server_delete", server.clone());
+    rig.0.tick(Duration::from_secs(1000));
+    assert_eq!(rig.0.config().trash_len(), 1);
+    rig.1.channels[0].cells.servers[0].inactive.set(0);
+    rig.0.tick(Duration::from_secs(1060));
+    rig.0.tick(Duration::from_secs(1139));
+    assert_eq!(rig.0.config().trash_len(), 1);
+    rig.0.tick(Duration::from_secs(1180));
+    assert_eq!(rig.0.config().trash_len(), 0);
+    ok(&mut rig, "real_server_add", server);
+    assert_eq!(
+        rig.1.last_put().real_servers[0].id,
+        RsId {
+            index: 0,
+            generation: 1
+        }
+    );
+}
+
+#[test]
+fn rates_are_estimated_every_two_seconds() {
+    let mut rig = with_a_server(1);
+    rig.1.channels[0].cells.services[0].in_packets.add(300);
+    rig.1.channels[0].cells.servers[0].in_packets.add(300);
+    rig.0.tick(Duration::from_millis(1999));
+    let listed = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(listed["rates"]["in_pps"], 0);
+    rig.0.tick(Duration::from_secs(2));
+    let listed = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(listed["rates"]["in_pps"], 37);
+    assert_eq!(listed["real_servers"][0]["rates"]["in_pps"], 37);
+    assert_eq!(ok(&mut rig, "stats", json!({}))["rates"]["in_pps"], 37);
+}
+
+#[test]
+fn a_worker_that_does_not_turn_is_named_and_the_change_stands() {
+    let mut rig = rig(2);
+    let stopped = rig.1.channels.pop().unwrap();
+    let error = call(&mut rig, "service_add", json!({"service": web()})).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AppliedPartially);
+    assert_eq!(
+        (error.data.workers, error.data.revision),
+        (vec![1], Some(1))
+    );
+    rig.1.channels.push(stopped);
+    let (controller, crew) = &mut rig;
+    controller.settle(1, &mut || crew.turn()).unwrap();
+    assert_eq!(controller.applied(), 1);
+}
+
+#[test]
+fn connections_are_listed_over_all_workers_in_pages() {
+    let mut rig = rig(2);
+    rig.1.table = 1000;
+    let mut seen = Vec::new();
+    let mut cursor = Value::Null;
+    for page in 0.. {
+        assert!(page < 20);
+        let mut params = json!({"limit": 40});
+        if !cursor.is_null() {
+            params["cursor"] = cursor;
+        }
+        let answer = ok(&mut rig, "connection_list", params);
+        let rows = answer["connections"].as_array().unwrap().clone();
+        assert!(rows.len() <= 40);
+        seen.extend(rows);
+        cursor = answer["cursor"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    // 0, 3, … 999 at each worker, none twice.
+    assert_eq!(seen.len(), 2 * 334);
+    assert_eq!(seen[0]["virtual"], "10.0.0.1:80");
+    assert_eq!(seen.iter().filter(|row| row["worker"] == 1).count(), 334);
+    for params in [
+        json!({"limit": 0}),
+        json!({"limit": 10_001}),
+        json!({"cursor": "9:0"}),
+        json!({"cursor": "x"}),
+    ] {
+        assert!(call(&mut rig, "connection_list", params).is_err());
+    }
+}
+
+#[test]
+fn a_listing_that_a_worker_does_not_answer_times_out() {
+    let (mut controller, _crew) = rig(1);
+    let Reply::Connections(id) =
+        controller.handle("connection_list", json!({}), &Peer::Inside("test"))
+    else {
+        panic!("a listing takes time");
+    };
+    controller.tick(Duration::from_millis(1900));
+    assert!(controller.take_listing(id).is_none());
+    controller.tick(Duration::from_millis(2000));
+    let error = controller.take_listing(id).unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+}
+
+#[test]
+fn a_listing_that_takes_long_is_answered_in_part_with_a_cursor() {
+    let (mut controller, mut crew) = rig(1);
+    crew.table = 1_000_000;
+    let Reply::Connections(id) =
+        controller.handle("connection_list", json!({}), &Peer::Inside("test"))
+    else {
+        panic!("a listing takes time");
+    };
+    for turn in 0..30 {
+        crew.turn();
+        controller.tick(Duration::from_millis(50 * turn));
+    }
+    let answer = controller.take_listing(id).unwrap().unwrap();
+    assert!(answer["connections"].as_array().unwrap().len() > 10);
+    assert!(answer["cursor"].is_string());
+}
+
+#[test]
+fn what_the_boot_file_says_of_the_network_holds_against_the_kernel() {
+    let (port, next, mac) = (PortId(0), Ipv4Addr::new(10, 9, 0, 2), Mac([2; 6]));
+    let vip = Ipv4Addr::new(10, 0, 0, 1);
+    let via = Route::Via {
+        port,
+        gateway: Some(next),
+        source: vip,
+        mtu: None,
+    };
+    let statics = Statics {
+        local: HashSet::from([vip.into()]),
+        routes: vec![
+            ("0.0.0.0/0".parse().unwrap(), via),
+            ("10.0.0.1/32".parse().unwrap(), Route::Local),
+        ],
+        neighbours: vec![(port, next, mac)],
+    };
+    let mut rig = rig_with(
+        1,
+        Limits {
+            max_services: 4,
+            max_real_servers: 4,
+        },
+        statics,
+    );
+    ok(&mut rig, "service_add", json!({"service": web()}));
+    assert!(rig.1.last_put().vip_local);
+    let mut kernel = Fib::default();
+    kernel.insert("0.0.0.0/0".parse().unwrap(), Route::Unreachable);
+    kernel.insert("10.5.0.0/16".parse().unwrap(), Route::Kernel);
+    rig.0.fib(kernel);
+    rig.0.neighbour(port, next, None);
+    rig.0.local_addresses(HashSet::new());
+    let (controller, crew) = &mut rig;
+    controller
+        .settle(controller.revision(), &mut || crew.turn())
+        .unwrap();
+    assert_eq!(
+        controller.routes().lookup(Ipv4Addr::new(8, 8, 8, 8)),
+        Some(via)
+    );
+    assert_eq!(
+        controller.routes().lookup(Ipv4Addr::new(10, 5, 0, 1)),
+        Some(Route::Kernel)
+    );
+    let neighbours: Vec<_> = crew
+        .seen
+        .iter()
+        .filter_map(|command| match command {
+            Command::Neighbour { addr, mac, .. } => Some((*addr, *mac)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(neighbours, [(next, Some(mac))]);
+    assert_eq!(
+        ok(&mut rig, "service_list", json!({}))["services"][0]["vip_local"],
+        true
+    );
+}
+
+#[test]
+fn workers_questions_about_neighbours_reach_the_kernel_mirror() {
+    let (mut controller, mut crew) = rig(1);
+    let (port, addr) = (PortId(1), Ipv4Addr::new(10, 0, 0, 7));
+    crew.channels[0]
+        .events
+        .push(Event::NeighbourMissing { port, addr })
+        .unwrap();
+    crew.channels[0]
+        .events
+        .push(Event::NeighbourUsed { port, addr })
+        .unwrap();
+    controller.tick(Duration::ZERO);
+    let events = controller.take_neighbour_events();
+    assert_eq!(
+        events,
+        [
+            NeighbourEvent::Missing { port, addr },
+            NeighbourEvent::Used { port, addr }
+        ]
+    );
+    assert_eq!(controller.take_neighbour_events(), []);
+}
