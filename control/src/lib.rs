@@ -1,3 +1,4 @@
 //! The control plane of sluice: JSON-RPC, configuration, publishing to the workers, kernel mirror, clients.
 
 pub mod api;
+pub mod client;
