@@ -2,3 +2,7 @@
 
 pub mod api;
 pub mod client;
+pub mod ipvsadm;
+
+#[cfg(test)]
+mod fake_daemon;
