@@ -2,7 +2,11 @@
 
 pub mod api;
 pub mod api_error;
+pub mod client;
 pub mod config;
 pub mod controller;
+#[cfg(test)]
+mod fake_daemon;
+pub mod ipvsadm;
 pub mod publish;
 pub mod rpc;
