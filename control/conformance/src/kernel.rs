@@ -4,6 +4,9 @@
 //! comes back through the worker. So the answer is made here, sent through the worker, and compared like any other
 //! packet; nobody has to guess whether a recorded packet came from IPVS or from the stack beside it.
 //!
+//! One thing cannot be told apart from outside: for UDP, the stack's port unreachable and that of IPVS without a usable
+//! real server are the same packet.
+//!
 //! Only what a kernel without any listener does: TCP resets, ICMP echo replies, ICMP unreachable, routing. A
 //! fragment to an own address waits in vain for the others, and none is made: recordings have no such case.
 

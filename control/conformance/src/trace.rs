@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::de::{Error as _, IgnoredAny};
@@ -128,16 +129,18 @@ pub enum Step {
 }
 
 impl Step {
-    /// The recorded time, in seconds.
-    pub fn time(&self) -> Option<f64> {
-        match self {
+    /// The recorded time since the start; `None` where none, or none that can be, was recorded.
+    pub fn time(&self) -> Option<Duration> {
+        let t = match self {
             Self::Ipvsadm(step) | Self::Cmd(step) => step.t,
             Self::Pkt(step) => step.t,
             Self::Sleep(step) => step.t,
             Self::Recv(step) => step.t,
             Self::Read(step) => step.t,
             Self::Repeat(step) => step.t,
-        }
+        };
+        t.filter(|t| (0.0..=LONGEST_PAUSE_S).contains(t))
+            .map(Duration::from_secs_f64)
     }
 
     /// As a person would point at it: `ipvsadm -Ln`, `pkt "syn"`.
@@ -149,8 +152,8 @@ impl Step {
                 Some(label) => format!("pkt \"{label}\" from the {} side", step.side),
                 None => format!("pkt from the {} side", step.side),
             },
-            Self::Sleep(step) => format!("sleep {}", step.arg),
-            Self::Recv(step) => format!("recv {}", step.wait),
+            Self::Sleep(step) => format!("sleep {:?}", step.arg),
+            Self::Recv(step) => format!("recv {:?}", step.wait),
             Self::Read(step) => format!("read {}", step.arg),
             Self::Repeat(step) => format!("repeat {} times", step.arg.n),
         }
@@ -261,9 +264,9 @@ impl std::fmt::Display for Side {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sleep {
-    /// Seconds.
+    /// So much.
     #[serde(deserialize_with = "seconds")]
-    pub arg: f64,
+    pub arg: Duration,
     #[serde(default, rename = "result")]
     _result: IgnoredAny,
     /// Recorded time in seconds.
@@ -274,9 +277,9 @@ pub struct Sleep {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recv {
-    /// For so many seconds.
+    /// For so long.
     #[serde(deserialize_with = "seconds")]
-    pub wait: f64,
+    pub wait: Duration,
     /// What came.
     pub out: Vec<Emitted>,
     /// Recorded time in seconds.
@@ -374,10 +377,10 @@ fn default_neighbours() -> Vec<IpAddr> {
 /// Longer than any recording: more would only keep the reader waiting.
 const LONGEST_PAUSE_S: f64 = 7.0 * 86_400.0;
 
-fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+fn seconds<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     let seconds = f64::deserialize(from)?;
     if (0.0..=LONGEST_PAUSE_S).contains(&seconds) {
-        Ok(seconds)
+        Ok(Duration::from_secs_f64(seconds))
     } else {
         Err(D::Error::custom(format!(
             "{seconds} is no length of time in seconds"

@@ -1,4 +1,10 @@
-//! What a command printed, and its exit code.
+//! What a command printed, and its exit code. All bytes count, blanks at line ends too, but for these masks:
+//!
+//! - Connections (`-Lnc` and its kin) may come in any order, and have one second more or less left.
+//! - Rates (tables headed `CPS    InPPS …`): the five numbers of a row may be any numbers, for the recorded estimator's phase
+//!   is unknown. Rows, names and the columns' places count.
+//! - Services scheduled by `twos`: which server a connection has, and how the connections of a service are spread over its
+//!   servers. Their sums count.
 
 use similar::{ChangeTag, TextDiff};
 
@@ -57,10 +63,9 @@ pub fn expiry_lag(recorded: &Command, ours: &Output, random: &RandomServices) ->
     let same = theirs.header == here.header && theirs.rows.len() == here.rows.len();
     let pairs = || theirs.rows.iter().zip(&here.rows);
     let lag = |(theirs, here): (&Row, &Row)| {
-        let alike = theirs.key(random) == here.key(random);
-        alike
-            .then(|| here.expires?.checked_sub(theirs.expires?))
-            .flatten()
+        let (theirs_left, here_left) = (theirs.expires?, here.expires?);
+        let alike = theirs.key(random) == here.key(random) && theirs_left <= here_left + 1;
+        alike.then(|| here_left.saturating_sub(theirs_left))
     };
     if !same {
         return None;

@@ -103,7 +103,8 @@ fn two_packets_stand_side_by_side_with_marks() {
     let mut ours = emitted(SYN);
     ours.l3[8] = 57;
     ours.l3[5] = 0x12;
-    let text = side_by_side(&recorded, &ours, &[4..6]);
+    let masked = vec![4..6, 10..12];
+    let text = side_by_side(&recorded, &ours, &masked);
     let row = |name: &str| {
         text.lines()
             .find(|line| line[1..].trim_start().starts_with(name))

@@ -186,6 +186,10 @@ fn a_lag_is_one_only_if_time_alone_differs() {
     let lag = |ours: String| expiry_lag(&recorded(CONNECTIONS), &printed(ours), &random);
     assert_eq!(lag(CONNECTIONS.replace("14:57", "14:59")), Some(2));
     assert_eq!(lag(CONNECTIONS.replace("14:57", "14:58")), None);
+    let scattered = CONNECTIONS
+        .replace("14:57", "15:00")
+        .replace("04:59", "04:58");
+    assert_eq!(lag(scattered), Some(3));
     assert_eq!(lag(CONNECTIONS.replace("14:57", "14:50")), None);
     assert_eq!(
         lag(CONNECTIONS
