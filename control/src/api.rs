@@ -129,11 +129,11 @@ pub enum Method {
     FullNat,
 }
 
-fn default_scheduler() -> String {
+pub(crate) fn default_scheduler() -> String {
     "wrr".to_owned()
 }
 
-fn default_weight() -> u32 {
+pub(crate) fn default_weight() -> u32 {
     1
 }
 

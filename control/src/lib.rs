@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod api_error;
+pub mod boot;
 pub mod client;
 pub mod config;
 pub mod controller;

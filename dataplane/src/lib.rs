@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod conn;
+pub mod dpdk;
 pub mod drop_reason;
 pub mod egress;
 mod forward;

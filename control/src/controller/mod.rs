@@ -31,7 +31,7 @@ use network::Network;
 use statistics::{ESTIMATE_PERIOD, Meter, Meters};
 
 pub use listing::ListingId;
-pub use network::{NeighbourEvent, Statics};
+pub use network::Statics;
 pub use peer::Peer;
 
 /// Steps of time that are caught up with one by one; beyond, rates are long settled.
@@ -89,7 +89,7 @@ pub struct Controller {
     servers: Meters,
     total: Meter,
     listings: Listings,
-    neighbour_events: VecDeque<NeighbourEvent>,
+    neighbour_events: VecDeque<Event>,
     now: Duration,
     next_estimate: Duration,
     next_trash: Option<Duration>,
@@ -172,12 +172,7 @@ impl Controller {
         self.publisher.turn();
         while let Some((worker, event)) = self.publisher.event() {
             match event {
-                Event::NeighbourMissing { port, addr } => {
-                    self.note(NeighbourEvent::Missing { port, addr });
-                }
-                Event::NeighbourUsed { port, addr } => {
-                    self.note(NeighbourEvent::Used { port, addr });
-                }
+                Event::NeighbourMissing { .. } | Event::NeighbourUsed { .. } => self.note(event),
                 Event::Connections(slice) => {
                     self.listings
                         .answered(worker, &slice, self.now, &mut self.publisher);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use sluice_dataplane::command::{Command, PortId};
+use sluice_dataplane::command::{Command, Event, PortId};
 use sluice_dataplane::egress::{Fib, Mac, Route};
 use tracing::debug;
 
@@ -27,25 +27,6 @@ pub struct Statics {
     pub neighbours: Vec<(PortId, Ipv4Addr, Mac)>,
 }
 
-/// What workers say of neighbours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NeighbourEvent {
-    /// A packet waits for its MAC: ask the kernel.
-    Missing {
-        /// Where.
-        port: PortId,
-        /// Whose.
-        addr: Ipv4Addr,
-    },
-    /// It was used: worth probing, since the kernel does not see our traffic.
-    Used {
-        /// Where.
-        port: PortId,
-        /// Whose.
-        addr: Ipv4Addr,
-    },
-}
-
 /// What is known.
 #[derive(Debug)]
 pub(super) struct Network {
@@ -64,8 +45,9 @@ impl Network {
 
 impl Controller {
     /// These are the machine's addresses, on whichever interface: services match while theirs is among them.
-    pub fn local_addresses(&mut self, mut local: HashSet<IpAddr>) {
-        local.extend(&self.network.statics.local);
+    pub fn local_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
+        let mut local = self.network.statics.local.clone();
+        local.extend(addresses);
         let step = self.config.with_local_addresses(local);
         let moved = step.commands.len();
         self.take(step);
@@ -74,8 +56,9 @@ impl Controller {
         }
     }
 
-    /// This is the routing table, whole.
-    pub fn fib(&mut self, mut fib: Fib) {
+    /// This is the kernel's routing table, whole; static routes are put over it.
+    pub fn fib(&mut self, kernel: &Fib) {
+        let mut fib = kernel.clone();
         for (prefix, route) in &self.network.statics.routes {
             fib.insert(*prefix, *route);
         }
@@ -101,9 +84,9 @@ impl Controller {
             .publish(&[Command::PortState { port, mac, mtu }], []);
     }
 
-    /// What the workers have said of neighbours since the last call; for the kernel mirror, soon after each
-    /// [`Controller::progress`].
-    pub fn take_neighbour_events(&mut self) -> Vec<NeighbourEvent> {
+    /// What the workers have reported of neighbours since the last call ([`Event::NeighbourMissing`] and
+    /// [`Event::NeighbourUsed`]); for the kernel mirror, soon after each [`Controller::progress`].
+    pub fn take_neighbour_events(&mut self) -> Vec<Event> {
         self.neighbour_events.drain(..).collect()
     }
 
@@ -112,16 +95,16 @@ impl Controller {
         &self.network.fib
     }
 
-    pub(super) fn note(&mut self, event: NeighbourEvent) {
+    pub(super) fn note(&mut self, event: Event) {
         if self.neighbour_events.len() < MAX_EVENTS {
             self.neighbour_events.push_back(event);
         }
     }
 
     pub(super) fn start_network(&mut self) {
-        self.local_addresses(HashSet::new());
+        self.local_addresses([]);
         if !self.network.statics.routes.is_empty() {
-            self.fib(Fib::default());
+            self.fib(&Fib::default());
         }
         let neighbours = self.network.statics.neighbours.iter();
         let commands: Vec<Command> = neighbours

@@ -1,0 +1,78 @@
+//! DPDK's log becomes ours: every message is a `tracing` event with the target `dpdk`.
+
+use std::ffi::{c_char, c_int};
+use std::slice;
+use std::sync::OnceLock;
+
+use crossbeam::queue::ArrayQueue;
+use dpdk_sys as sys;
+
+/// How many of the latest complaints are kept, to be quoted when the start fails.
+const KEPT: usize = 4;
+
+/// The latest complaints (errors and worse).
+fn complaints() -> &'static ArrayQueue<String> {
+    static COMPLAINTS: OnceLock<ArrayQueue<String>> = OnceLock::new();
+    COMPLAINTS.get_or_init(|| ArrayQueue::new(KEPT))
+}
+
+/// Takes the log over. Before `rte_eal_init`, so that it covers the start too.
+pub(super) fn redirect() {
+    // SAFETY: `write` is a function, so it lives as long as the process, and it takes any text from any thread.
+    if unsafe { sys::sluice_log_to(Some(write)) } != 0 {
+        tracing::warn!("DPDK's log cannot be redirected; it stays on stderr");
+    }
+}
+
+/// The latest complaints, oldest first, joined to one line. They are forgotten.
+pub(super) fn take_complaints() -> String {
+    let mut all = Vec::new();
+    while let Some(line) = complaints().pop() {
+        all.push(line);
+    }
+    all.join("; ")
+}
+
+/// Called by DPDK's log stream, on whatever thread logs, with one message.
+unsafe extern "C" fn write(text: *const c_char, len: usize) {
+    // SAFETY: the stream passes `len` readable bytes at `text`, which stay until this returns.
+    let bytes = unsafe { slice::from_raw_parts(text.cast::<u8>(), len) };
+    // SAFETY: reads a thread-local of the calling thread, which is in the middle of logging.
+    let level = unsafe { sys::rte_log_cur_msg_loglevel() };
+    for line in String::from_utf8_lossy(bytes).lines() {
+        record(level, line.trim());
+    }
+}
+
+fn record(level: c_int, line: &str) {
+    if line.is_empty() {
+        return;
+    }
+    if level <= sys::SLUICE_LOG_ERR {
+        complaints().force_push(line.to_owned());
+        tracing::error!(target: "dpdk", "{line}");
+    } else if level <= sys::SLUICE_LOG_WARNING {
+        tracing::warn!(target: "dpdk", "{line}");
+    } else if level <= sys::SLUICE_LOG_NOTICE {
+        tracing::info!(target: "dpdk", "{line}");
+    } else if level <= sys::SLUICE_LOG_INFO {
+        tracing::debug!(target: "dpdk", "{line}");
+    } else {
+        tracing::trace!(target: "dpdk", "{line}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_errors_are_kept_to_be_quoted_and_milder_messages_are_not() {
+        for n in 0..=KEPT {
+            record(sys::SLUICE_LOG_ERR, &format!("no {n}"));
+        }
+        record(sys::SLUICE_LOG_WARNING, "mild");
+        assert_eq!(take_complaints(), "no 1; no 2; no 3; no 4");
+        assert_eq!(take_complaints(), "");
+    }
+}
