@@ -3,9 +3,15 @@
 pub mod api;
 pub mod api_error;
 pub mod boot;
+pub mod cli;
+pub mod client;
 pub mod config;
 pub mod controller;
 pub mod daemon;
+pub mod ipvsadm;
 pub mod kernel;
 pub mod publish;
 pub mod rpc;
+
+#[cfg(test)]
+mod fake_daemon;

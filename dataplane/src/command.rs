@@ -171,10 +171,10 @@ impl ConnFilter {
             wanted.is_none_or(|wanted| wanted == value)
         }
         is(self.protocol, conn.protocol())
-            && is(self.client, conn.client.src)
-            && is(self.virtual_addr, conn.client.dst)
-            && is(self.virtual_port, conn.client.dst_port)
-            && is(self.server, conn.server.0)
+            && is(self.client, conn.client().addr)
+            && is(self.virtual_addr, conn.virtual_endpoint().addr)
+            && is(self.virtual_port, conn.virtual_endpoint().port)
+            && is(self.server, conn.server().addr)
     }
 }
 

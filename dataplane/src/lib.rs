@@ -10,6 +10,7 @@ pub mod io;
 pub mod packet;
 pub mod parse;
 mod pipeline;
+mod prefetch;
 pub mod punt;
 pub mod sched;
 pub mod service;

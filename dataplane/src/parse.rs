@@ -37,6 +37,8 @@ pub struct Flow {
     pub header_len: u8,
     /// TCP control bits; 0 for UDP.
     pub tcp_flags: u8,
+    /// UDP without checksum.
+    pub no_checksum: bool,
     /// Bytes of the IP packet.
     pub total_len: u16,
     /// Time to live as received.
@@ -96,14 +98,14 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
     if ip.is_fragment() {
         return Ok(Parsed::Fragment { dst: ip.dst() });
     }
-    let (src_port, dst_port, tcp_flags) = match transport {
+    let (src_port, dst_port, tcp_flags, no_checksum) = match transport {
         Protocol::Tcp => {
             let tcp = Tcp::view(payload)?;
-            (tcp.src_port(), tcp.dst_port(), tcp.flags())
+            (tcp.src_port(), tcp.dst_port(), tcp.flags(), false)
         }
         Protocol::Udp => {
             let udp = Udp::view(payload)?;
-            (udp.src_port(), udp.dst_port(), 0)
+            (udp.src_port(), udp.dst_port(), 0, !udp.has_checksum())
         }
         Protocol::Sctp => return Ok(Parsed::Kernel),
     };
@@ -117,6 +119,7 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
         },
         header_len: header_len as u8,
         tcp_flags,
+        no_checksum,
         total_len: total_len as u16,
         ttl: ip.ttl(),
         dont_fragment: ip.dont_fragment(),

@@ -2,7 +2,8 @@
 //!
 //! Everything that is reached from here follows the rules of the packet path: no allocation for a packet of a known
 //! connection, no lock, no system call, no log, no formatting, no shared atomic read-modify-write, no clock, no loop without
-//! a bound. Three stages: parse and hash; look up; follow, change and send. A packet that stops
+//! a bound. Three stages, each over the whole burst: parse, hash and fetch the bucket; fetch the connection; look up, follow,
+//! change and send. A packet that stops
 //! anywhere stops with one [`DropReason`].
 
 use std::sync::Arc;
@@ -12,8 +13,8 @@ use arrayvec::ArrayVec;
 use crate::command::{PortId, Settings};
 use crate::conn::local_ports::LocalPorts;
 use crate::conn::state::{TcpState, TcpTables, TimeoutTable, Viewpoint};
-use crate::conn::timer::{Timer, TimerWheel};
-use crate::conn::{Conn, ConnFlags, ConnId, ConnTable, Direction, FlowKey, Hash, Hit};
+use crate::conn::timer::TimerWheel;
+use crate::conn::{Conn, ConnId, ConnTable, Direction, Endpoint, FlowKey, Hash, Hit, NewConn};
 use crate::drop_reason::DropReason;
 use crate::forward::{Forwarder, Plan};
 use crate::io::{BURST, Burst, Frame, Port};
@@ -21,9 +22,9 @@ use crate::packet::ethernet::Ethernet;
 use crate::packet::icmp::Problem;
 use crate::packet::tcp;
 use crate::parse::{Flow, Parsed, parse};
-use crate::service::{Method, Protocol, RealServerSpec, RsId, ServiceId, Services};
+use crate::service::{Method, Protocol, RealServerSpec, ServiceId, Services};
 use crate::stats::WorkerCells;
-use crate::time::{Span, TickRate, Ticks};
+use crate::time::{Grain, GrainRate, TickRate, Ticks};
 
 /// FTP's data port: connections from it are never scheduled (`SEMANTICS.md` section 2).
 const FTP_DATA: u16 = 20;
@@ -45,12 +46,14 @@ pub(crate) struct Pipeline<P: Port> {
     settings: Arc<Settings>,
     timeouts: TimeoutTable,
     rate: TickRate,
+    grains: GrainRate,
+    grain: Grain,
     cells: Arc<WorkerCells>,
 }
 
-/// What stage two found for a packet.
+/// What stage one found in a packet.
 enum Found {
-    Flow(Flow, Hash, Option<Hit>),
+    Flow(Flow, Hash),
     Other(Parsed),
 }
 
@@ -63,23 +66,27 @@ impl<P: Port> Pipeline<P> {
         cells: Arc<WorkerCells>,
     ) -> Self {
         let settings = Arc::new(Settings::default());
+        let grains = GrainRate::new(rate);
+        let grain = grains.at(now);
         Self {
             forwarder,
             services: Services::new(cells.clone()),
+            wheel: TimerWheel::new(table.capacity(), grain),
             table,
             now,
-            wheel: TimerWheel::new(rate, now),
             local_ports: LocalPorts::default(),
-            timeouts: TimeoutTable::new(&settings.timeouts, rate),
+            timeouts: TimeoutTable::new(&settings.timeouts, rate, grains),
             settings,
             rate,
+            grains,
+            grain,
             cells,
         }
     }
 
     /// From now on these settings hold.
     pub(crate) fn set_settings(&mut self, settings: Arc<Settings>) {
-        self.timeouts = TimeoutTable::new(&settings.timeouts, self.rate);
+        self.timeouts = TimeoutTable::new(&settings.timeouts, self.rate, self.grains);
         self.forwarder.pmtu_disc = settings.pmtu_disc;
         self.settings = settings;
     }
@@ -87,6 +94,7 @@ impl<P: Port> Pipeline<P> {
     /// Sets the time that holds for what follows.
     pub(crate) fn set_now(&mut self, now: Ticks) {
         self.now = now;
+        self.grain = self.grains.at(now);
         self.forwarder.now = now;
     }
 
@@ -102,27 +110,21 @@ impl<P: Port> Pipeline<P> {
                 Parsed::Flow(flow) => {
                     let hash = self.table.hash(flow.key);
                     self.table.prefetch(hash);
-                    Found::Flow(flow, hash, None)
+                    Found::Flow(flow, hash)
                 }
                 other => Found::Other(other),
             });
         }
-        for found in &mut found {
-            if let Found::Flow(flow, hash, hit) = found {
-                *hit = self.table.lookup(*hash, flow.key);
+        for found in &found {
+            if let Found::Flow(_, hash) = found {
+                self.table.prefetch_conn(*hash);
             }
         }
-        let removals = self.table.removals();
-        for (frame, found) in burst.drain(..).zip(found) {
-            match found {
-                Found::Flow(flow, hash, hit) => {
-                    let stale = self.table.removals() != removals;
-                    let hit = if stale || hit.is_none() {
-                        self.table.lookup(hash, flow.key)
-                    } else {
-                        hit
-                    };
-                    self.flow(port, frame, &flow, hit);
+        for (frame, found) in burst.drain(..).zip(&found) {
+            match *found {
+                Found::Flow(ref flow, hash) => {
+                    let hit = self.table.lookup(hash, flow.key);
+                    self.flow(port, frame, flow, hit);
                 }
                 Found::Other(Parsed::Drop(reason)) => self.forwarder.lanes.discard(frame, reason),
                 Found::Other(Parsed::Fragment { dst }) if self.services.is_vip(dst) => {
@@ -145,139 +147,127 @@ impl<P: Port> Pipeline<P> {
                     .map(|hit| (flow, hit)),
                 None => None,
             };
-            let plan = reply.and_then(|(flow, hit)| Some((flow, self.seen(hit, &flow)?)));
-            self.forwarder.forward_from_kernel(
-                port,
-                frame,
-                plan.as_ref().map(|(flow, plan)| (flow, plan)),
-            );
+            let reply = reply.map(|(flow, hit)| {
+                self.seen(hit, &flow);
+                (flow, Plan::new(self.table.of(hit), hit.direction))
+            });
+            let reply = reply.as_ref().map(|(flow, plan)| (flow, plan));
+            self.forwarder.forward_from_kernel(port, frame, reply);
         }
     }
 
+    #[inline]
     fn flow(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Option<Hit>) {
-        match hit {
-            Some(hit) if hit.direction == Direction::ToClient || self.keeps(hit.id, flow) => {
-                let gone = hit.direction == Direction::ToServer && self.server_gone(hit.id);
-                if gone && !self.settings.expire_nodest_conn {
-                    return self.forwarder.lanes.discard(frame, DropReason::ServerGone);
-                }
-                if gone {
-                    self.expire(hit.id);
-                    return self.open(port, frame, flow);
-                }
-                match self.seen(hit, flow) {
-                    Some(plan) => self.forwarder.forward(port, frame, flow, &plan),
-                    None => unreachable!("a hit's connection vanished within its own packet"),
-                }
-            }
-            Some(hit) => {
+        let Some(hit) = hit else {
+            return self.open(port, frame, flow);
+        };
+        if hit.direction == Direction::ToServer {
+            if flow.tcp_flags & tcp::SYN != 0 && !self.keeps(hit) {
                 self.expire(hit.id);
-                self.open(port, frame, flow);
+                return self.open(port, frame, flow);
             }
-            None => self.open(port, frame, flow),
+            if !self.services.server_at(self.table.of(hit).rs).available {
+                return self.orphan(port, frame, flow, hit);
+            }
         }
+        self.pass(port, frame, flow, hit);
     }
 
-    /// Whether a client's packet belongs to the connection found, and does not start a new one in its place
-    /// (section 2, step 4).
-    fn keeps(&self, id: ConnId, flow: &Flow) -> bool {
-        if flow.key.protocol != Protocol::Tcp || flow.tcp_flags & tcp::SYN == 0 {
-            return true;
+    /// A packet of a known connection: statistics, state, timer, and on.
+    #[inline]
+    fn pass(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
+        self.seen(hit, flow);
+        self.forwarder
+            .forward(port, frame, flow, self.table.of_mut(hit), hit.direction);
+    }
+
+    /// A client's packet whose real server was deleted (section 2, step 5).
+    #[cold]
+    fn orphan(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
+        if !self.settings.expire_nodest_conn {
+            return self.forwarder.lanes.discard(frame, DropReason::ServerGone);
         }
-        let Some(conn) = self.table.conn(id) else {
-            return false;
-        };
-        let quiesced = self
-            .services
-            .server(conn.rs)
-            .is_some_and(|server| server.weight == 0);
-        if self.settings.expire_nodest_conn && quiesced {
+        self.expire(hit.id);
+        self.open(port, frame, flow);
+    }
+
+    /// Whether a client's SYN belongs to the connection found, and does not start a new one in its place
+    /// (section 2, step 4).
+    #[cold]
+    fn keeps(&self, hit: Hit) -> bool {
+        let conn = self.table.of(hit);
+        if self.settings.expire_nodest_conn && self.services.server_at(conn.rs).weight == 0 {
             return false;
         }
         let mode = self.settings.conn_reuse_mode;
         let finished = matches!(conn.state, TcpState::TimeWait | TcpState::Close)
-            || mode & 2 != 0 && conn.state == TcpState::FinWait && conn.flags.no_output;
+            || mode & 2 != 0 && conn.state == TcpState::FinWait && conn.no_output;
         mode == 0 || !finished
     }
 
-    fn server_gone(&self, id: ConnId) -> bool {
-        let server = self
-            .table
-            .conn(id)
-            .and_then(|conn| self.services.server(conn.rs));
-        !server.is_some_and(|server| server.available)
-    }
-
-    /// A packet of a known connection was seen: statistics, state, timer. Returns what to do with it.
-    fn seen(&mut self, hit: Hit, flow: &Flow) -> Option<Plan> {
-        let conn = self.table.conn_mut(hit.id)?;
-        let before = conn.deadline();
-        let was_active = conn.flags.active;
-        if hit.direction == Direction::ToClient {
-            conn.flags.no_output = false;
-        }
-        conn.last_seen = self.now;
-        conn.timeout = match conn.client.protocol {
+    /// A packet of a known connection was seen: statistics, state, timer.
+    #[inline]
+    fn seen(&mut self, hit: Hit, flow: &Flow) {
+        let now = self.grain;
+        let conn = self.table.of_mut(hit);
+        let was_active = conn.active;
+        let timeout = match flow.key.protocol {
             Protocol::Tcp => {
                 let viewpoint = match hit.direction {
                     Direction::ToClient => Viewpoint::Server,
-                    Direction::ToServer if conn.flags.no_output => Viewpoint::ClientOnly,
+                    Direction::ToServer if conn.no_output => Viewpoint::ClientOnly,
                     Direction::ToServer => Viewpoint::Client,
                 };
                 conn.state = conn
                     .state
                     .after(flow.tcp_flags, viewpoint, TcpTables::Normal);
-                conn.flags.active = conn.state.is_active();
+                conn.active = conn.state.is_active();
                 self.timeouts.tcp(conn.state)
             }
             Protocol::Udp | Protocol::Sctp => self.timeouts.udp(),
         };
-        let conn = *conn;
-        if conn.deadline() < before {
-            self.file(hit.id, conn.deadline());
+        conn.no_output &= hit.direction == Direction::ToServer;
+        conn.seen = now.short();
+        if timeout != conn.timeout {
+            conn.timeout = timeout;
+            // Only an earlier deadline needs a timer of its own (contract 6).
+            let due = now.0 + u64::from(timeout) + 1;
+            let ahead = (due as u32).wrapping_sub(conn.filed) as i32;
+            if ahead < 0 {
+                self.file(hit.id, Grain(due));
+            }
         }
-        if conn.flags.active != was_active {
-            self.services.set_active(conn.rs, conn.flags.active);
+        let conn = self.table.of(hit);
+        let (rs, active) = (conn.rs, conn.active);
+        if active != was_active {
+            self.services.set_active(rs, active);
         }
-        self.count(
-            conn.rs,
-            conn.service,
-            hit.direction,
-            u64::from(flow.total_len),
-        );
-        Some(Plan::new(&conn, hit.direction))
+        self.count(rs, hit.direction, u64::from(flow.total_len));
     }
 
-    fn count(&self, rs: RsId, service: ServiceId, direction: Direction, bytes: u64) {
-        // A server that was revived in another service object counts there.
-        let (current, service) = match self.services.server(rs) {
-            Some(server) => (
-                true,
-                if server.available {
-                    server.service
-                } else {
-                    service
-                },
-            ),
-            None => (false, service),
-        };
-        let of_service = &self.cells.services[service.0 as usize];
-        let of_server = &self.cells.servers[rs.index as usize];
+    #[inline]
+    fn count(&self, rs: u32, direction: Direction, bytes: u64) {
+        let of_server = &self.cells.servers[rs as usize];
+        let server = self.services.server_at(rs);
+        // A deleted server's service may be gone too, and its place another's.
+        let of_service = server
+            .available
+            .then(|| &self.cells.services[server.service.0 as usize]);
         match direction {
             Direction::ToServer => {
-                of_service.in_packets.add(1);
-                of_service.in_bytes.add(bytes);
-                if current {
-                    of_server.in_packets.add(1);
-                    of_server.in_bytes.add(bytes);
+                of_server.in_packets.add(1);
+                of_server.in_bytes.add(bytes);
+                if let Some(of_service) = of_service {
+                    of_service.in_packets.add(1);
+                    of_service.in_bytes.add(bytes);
                 }
             }
             Direction::ToClient => {
-                of_service.out_packets.add(1);
-                of_service.out_bytes.add(bytes);
-                if current {
-                    of_server.out_packets.add(1);
-                    of_server.out_bytes.add(bytes);
+                of_server.out_packets.add(1);
+                of_server.out_bytes.add(bytes);
+                if let Some(of_service) = of_service {
+                    of_service.out_packets.add(1);
+                    of_service.out_bytes.add(bytes);
                 }
             }
         }
@@ -302,11 +292,7 @@ impl<P: Port> Pipeline<P> {
             return self.forwarder.lanes.discard(frame, DropReason::NoServer);
         };
         match self.connect(service, &server, &flow.key) {
-            Ok(hit) => {
-                if let Some(plan) = self.seen(hit, flow) {
-                    self.forwarder.forward(port, frame, flow, &plan);
-                }
-            }
+            Ok(hit) => self.pass(port, frame, flow, hit),
             Err(reason) => self.forwarder.lanes.discard(frame, reason),
         }
     }
@@ -343,32 +329,27 @@ impl<P: Port> Pipeline<P> {
         } else {
             server.port
         };
+        let to = Endpoint::new(addr, port);
         let local = match (server.method, self.services.spec(service)) {
-            (Method::FullNat, Some(spec)) => Some(self.local_ports.choose(
-                &self.table,
-                client.protocol,
-                (addr, port),
-                &spec.laddrs,
-            )?),
+            (Method::FullNat, Some(spec)) => {
+                Some(
+                    self.local_ports
+                        .choose(&self.table, client.protocol, to, &spec.laddrs)?,
+                )
+            }
             _ => None,
         };
-        let conn = Conn {
+        let mut conn = Conn::new(&NewConn {
             client: *client,
-            server: (addr, port),
+            server: to,
             local,
             method: server.method,
-            state: TcpState::None,
-            flags: ConnFlags {
-                no_output: matches!(server.method, Method::Dr | Method::Tun),
-                active: false,
-            },
-            rs: server.id,
-            service,
-            last_seen: self.now,
-            timeout: Span(u64::MAX / 2),
-        };
+            rs: server.id.index,
+        });
+        // Filed for as far ahead as it goes, so that its first packet files its first deadline.
+        conn.filed = self.grain.short().wrapping_add(i32::MAX as u32);
         let id = self.table.insert(conn).map_err(|_| DropReason::TableFull)?;
-        self.services.bind(server.id);
+        self.services.bind(server.id.index);
         self.cells.servers[server.id.index as usize].conns.add(1);
         self.cells.services[service.0 as usize].conns.add(1);
         self.cells.connections.set(self.table.len() as u64);
@@ -378,33 +359,36 @@ impl<P: Port> Pipeline<P> {
         })
     }
 
-    fn file(&mut self, id: ConnId, due: Ticks) {
-        self.wheel.file(Timer {
-            id,
-            generation: self.table.generation(id),
-            due,
-        });
+    /// Files a connection's deadline, and notes that it is the one that counts.
+    fn file(&mut self, id: ConnId, due: Grain) {
+        if self.wheel.file(id, due)
+            && let Some(conn) = self.table.conn_mut(id)
+        {
+            conn.filed = due.short();
+        }
     }
 
     /// Ends connections whose time has come. Returns whether there were any timers to handle.
     pub(crate) fn expire_due(&mut self) -> bool {
         let mut busy = false;
         for _ in 0..EXPIRIES {
-            let Some(timer) = self.wheel.pop(self.now) else {
+            let Some(timer) = self.wheel.pop(self.grain) else {
                 break;
             };
             busy = true;
-            if timer.generation != self.table.generation(timer.id) {
-                continue;
-            }
-            let Some(conn) = self.table.conn(timer.id) else {
+            // Of a connection that is gone, or that was filed anew since.
+            let Some(conn) = self
+                .table
+                .conn(timer.id)
+                .filter(|conn| conn.filed == timer.filed)
+            else {
                 continue;
             };
-            let deadline = conn.deadline();
-            if deadline <= self.now {
+            if conn.expired(self.grain) {
                 self.expire(timer.id);
             } else {
-                self.file(timer.id, deadline);
+                let due = self.grain.0 + u64::from(conn.left(self.grain)) + 1;
+                self.file(timer.id, Grain(due));
             }
         }
         busy
@@ -412,9 +396,14 @@ impl<P: Port> Pipeline<P> {
 
     fn expire(&mut self, id: ConnId) {
         if let Some(conn) = self.table.remove(id) {
-            self.services.unbind(conn.rs, conn.flags.active);
+            self.services.unbind(conn.rs, conn.active);
             self.cells.connections.set(self.table.len() as u64);
         }
+    }
+
+    /// Milliseconds until a connection expires.
+    pub(crate) fn expires_ms(&self, conn: &Conn) -> u64 {
+        self.grains.millis(conn.left(self.grain))
     }
 }
 

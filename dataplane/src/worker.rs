@@ -10,8 +10,8 @@ use rtrb::{Consumer, Producer};
 
 use crate::command::{Command, ConnRow, ConnSlice, Envelope, Event, PortId, WorkerId};
 use crate::conn::state::StateName;
-use crate::conn::{Conn, ConnTable};
-use crate::egress::{Fib, Lanes, Neighbours};
+use crate::conn::{Conn, ConnTable, Endpoint};
+use crate::egress::{Fib, Hops, Lanes, Neighbours};
 use crate::forward::{ErrorBudget, Forwarder};
 use crate::io::{Burst, Port};
 use crate::pipeline::Pipeline;
@@ -89,11 +89,13 @@ impl<P: Port> Worker<P> {
             lanes: Lanes::new(ports, cells.clone()),
             fib: Arc::new(Fib::default()),
             neighbours: Neighbours::new(config.max_held, config.rate),
+            hops: Hops::new(),
             events,
             errors: ErrorBudget::new(config.rate, now),
             cells: cells.clone(),
             pmtu_disc: true,
             next_ip_id: 0,
+            report_again: config.rate.seconds(5),
             now,
         };
         let table = ConnTable::new(config.max_connections, config.seed);
@@ -176,14 +178,36 @@ impl<P: Port> Worker<P> {
 
     fn apply(&mut self, command: Command) {
         let forwarder = &mut self.pipeline.forwarder;
-        match command {
-            Command::PutService { service, edit } => self.pipeline.services.put(service, edit),
-            Command::DeleteService(id) => self.pipeline.services.delete(id),
-            Command::Fib(fib) => forwarder.fib = fib,
+        let sweep = match command {
+            Command::Fib(fib) => {
+                forwarder.fib = fib;
+                forwarder.forget_hops()
+            }
             Command::Neighbour { port, addr, mac } => forwarder.set_neighbour(port, addr, mac),
-            Command::PortState { port, mac, mtu } => forwarder.lanes.set_state(port, mac, mtu),
-            Command::Settings(settings) => self.pipeline.set_settings(settings),
-            Command::ListConnections(slice) => self.listings.push_back(slice),
+            Command::PortState { port, mac, mtu } => {
+                forwarder.lanes.set_state(port, mac, mtu);
+                forwarder.forget_hops()
+            }
+            Command::PutService { service, edit } => {
+                self.pipeline.services.put(service, edit);
+                false
+            }
+            Command::DeleteService(id) => {
+                self.pipeline.services.delete(id);
+                false
+            }
+            Command::Settings(settings) => {
+                self.pipeline.set_settings(settings);
+                false
+            }
+            Command::ListConnections(slice) => {
+                self.listings.push_back(slice);
+                false
+            }
+        };
+        if sweep {
+            // Once in 65,535 changes of routes: the numbers that tell old from new begin anew.
+            self.pipeline.table.forget_hops();
         }
     }
 
@@ -202,12 +226,9 @@ impl<P: Port> Worker<P> {
             };
             place = next;
             if let Some(conn) = conn.filter(|conn| slice.filter.matches(conn)) {
-                let expires = conn.deadline() - self.pipeline.now;
-                slice.rows.push(row(
-                    conn,
-                    self.config.rate.whole_millis(expires),
-                    self.config.id,
-                ));
+                slice
+                    .rows
+                    .push(row(conn, self.pipeline.expires_ms(conn), self.config.id));
                 done = slice.rows.len() >= slice.rows.capacity();
             }
         }
@@ -231,13 +252,14 @@ impl<P: Port> Worker<P> {
 
 fn row(conn: &Conn, expires_ms: u64, worker: WorkerId) -> ConnRow {
     let protocol = conn.protocol();
+    let pair = |endpoint: Endpoint| (endpoint.addr, endpoint.port);
     ConnRow {
         protocol,
-        client: (conn.client.src, conn.client.src_port),
-        virtual_addr: (conn.client.dst, conn.client.dst_port),
-        server: conn.server,
-        local: conn.local,
-        method: conn.method,
+        client: pair(conn.client()),
+        virtual_addr: pair(conn.virtual_endpoint()),
+        server: pair(conn.server()),
+        local: conn.local().map(pair),
+        method: conn.method(),
         state: if protocol == Protocol::Udp {
             StateName::Udp
         } else {

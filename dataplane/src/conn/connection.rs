@@ -1,85 +1,281 @@
-//! One connection.
+//! One connection, in one cache line.
 
 use std::net::Ipv4Addr;
 
 use super::key::{Direction, FlowKey};
 use super::state::TcpState;
-use crate::service::{Method, Protocol, RsId, ServiceId};
-use crate::time::{Span, Ticks};
+use crate::egress::HopRef;
+use crate::packet::checksum::Sum;
+use crate::service::{Method, Protocol};
+use crate::time::Grain;
 
-/// A connection between a client and a real server by way of a virtual address.
+/// An address and a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Endpoint {
+    /// Address.
+    pub addr: Ipv4Addr,
+    /// Port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// An address and a port.
+    pub const fn new(addr: Ipv4Addr, port: u16) -> Self {
+        Self { addr, port }
+    }
+}
+
+/// What a connection is made from.
 #[derive(Clone, Copy, Debug)]
-pub struct Conn {
+pub struct NewConn {
     /// The client's packet: client to virtual address.
     pub client: FlowKey,
     /// Where the client's packets go: the real server's address, and its port after translation.
-    pub server: (Ipv4Addr, u16),
+    pub server: Endpoint,
     /// FULLNAT: the source that the server sees.
-    pub local: Option<(Ipv4Addr, u16)>,
-    /// How packets get to the server; stays when the server's method is edited.
+    pub local: Option<Endpoint>,
+    /// How packets get to the server.
     pub method: Method,
-    /// TCP state; [`TcpState::None`] for UDP.
-    pub state: TcpState,
-    /// Further facts.
-    pub flags: ConnFlags,
-    /// The real server.
-    pub rs: RsId,
-    /// The service that it was scheduled for.
-    pub service: ServiceId,
-    /// Last packet, either direction.
-    pub last_seen: Ticks,
-    /// How long it lives after that.
-    pub timeout: Span,
+    /// The real server's place ([`crate::service::RsId::index`]).
+    pub rs: u32,
 }
 
-/// Facts about a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ConnFlags {
+/// A connection between a client and a real server by way of a virtual address.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Conn {
+    client: Endpoint,
+    virtual_: Endpoint,
+    server: Endpoint,
+    /// What the server sees as its client: the client itself unless FULLNAT.
+    local: Endpoint,
+    protocol: Protocol,
+    method: Method,
+    /// TCP state; [`TcpState::None`] for UDP.
+    pub state: TcpState,
     /// No packet from the server was seen yet: client packets follow the input-only state table. Set at first
     /// for DR and TUN.
     pub no_output: bool,
+    /// The real server's place.
+    pub rs: u32,
+    /// Last packet, either direction ([`Grain::short`]).
+    pub seen: u32,
+    /// Grains it lives after that.
+    pub timeout: u32,
+    /// The moment that its timer is filed for ([`Grain::short`]).
+    pub filed: u32,
+    /// Ways to the server and to the client, by [`Direction`].
+    pub hops: [HopRef; 2],
+    /// What translation adds to checksums, by [`Direction`].
+    pub deltas: [Delta; 2],
     /// It counts as active (`SEMANTICS.md` section 3).
     pub active: bool,
+    fullnat: bool,
+}
+
+const _: () = assert!(size_of::<Conn>() == 64, "a connection is one cache line");
+
+/// What a translation adds to the sums that checksums stand for (RFC 1624), folded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Delta {
+    /// In the IP header: addresses.
+    pub ip: u16,
+    /// In the TCP or UDP header: addresses and ports.
+    pub l4: u16,
+}
+
+impl Delta {
+    fn between(old: (Endpoint, Endpoint), new: (Endpoint, Endpoint)) -> Self {
+        let replace = |sum: Sum, old: Endpoint, new: Endpoint| {
+            if old.addr == new.addr {
+                sum
+            } else {
+                sum.replace_long(old.addr.to_bits(), new.addr.to_bits())
+            }
+        };
+        let ip = replace(replace(Sum::default(), old.0, new.0), old.1, new.1);
+        let port = |sum: Sum, old: Endpoint, new: Endpoint| {
+            if old.port == new.port {
+                sum
+            } else {
+                sum.replace_word(old.port, new.port)
+            }
+        };
+        let l4 = port(port(ip, old.0, new.0), old.1, new.1);
+        Self {
+            ip: ip.folded(),
+            l4: l4.folded(),
+        }
+    }
 }
 
 impl Conn {
-    /// When it expires if no packet comes.
-    #[inline]
-    pub fn deadline(&self) -> Ticks {
-        self.last_seen + self.timeout
+    /// A connection that was never seen, inactive.
+    pub fn new(new: &NewConn) -> Self {
+        let client = Endpoint::new(new.client.src, new.client.src_port);
+        let virtual_ = Endpoint::new(new.client.dst, new.client.dst_port);
+        let local = new.local.unwrap_or(client);
+        let mut conn = Self {
+            client,
+            virtual_,
+            server: new.server,
+            local,
+            protocol: new.client.protocol,
+            method: new.method,
+            state: TcpState::None,
+            no_output: matches!(new.method, Method::Dr | Method::Tun),
+            rs: new.rs,
+            seen: 0,
+            timeout: 0,
+            filed: 0,
+            hops: [HopRef::NONE; 2],
+            deltas: [Delta::default(); 2],
+            active: false,
+            fullnat: new.local.is_some(),
+        };
+        if conn.translated() {
+            conn.deltas = [
+                Delta::between((client, virtual_), (local, new.server)),
+                Delta::between((new.server, local), (virtual_, client)),
+            ];
+        }
+        conn
+    }
+
+    /// What lies at a free place: no packet's key, since nothing has the unspecified address.
+    pub(super) fn vacant() -> Self {
+        let nowhere = Endpoint::new(Ipv4Addr::UNSPECIFIED, 0);
+        let client = FlowKey {
+            protocol: Protocol::Tcp,
+            src: nowhere.addr,
+            dst: nowhere.addr,
+            src_port: 0,
+            dst_port: 0,
+        };
+        Self::new(&NewConn {
+            client,
+            server: nowhere,
+            local: None,
+            method: Method::Dr,
+            rs: 0,
+        })
     }
 
     /// What a packet of direction `direction` shows.
     #[inline]
     pub fn key(&self, direction: Direction) -> FlowKey {
-        match direction {
-            Direction::ToServer => self.client,
-            Direction::ToClient => self.server_key(),
+        let (src, dst) = match direction {
+            Direction::ToServer => (self.client, self.virtual_),
+            // From the server for NAT and FULLNAT, from the virtual address for DR and TUN (SEMANTICS.md section 1).
+            Direction::ToClient if self.translated() => (self.server, self.local),
+            Direction::ToClient => (self.virtual_, self.client),
+        };
+        let protocol = self.protocol;
+        FlowKey {
+            protocol,
+            src: src.addr,
+            dst: dst.addr,
+            src_port: src.port,
+            dst_port: dst.port,
         }
     }
 
-    /// What the server's packets show: from the server for NAT and FULLNAT, from the virtual address for DR and TUN
-    /// (`SEMANTICS.md` section 1).
-    fn server_key(&self) -> FlowKey {
-        let (src, src_port) = match self.method {
-            Method::Nat | Method::FullNat => self.server,
-            Method::Dr | Method::Tun => (self.client.dst, self.client.dst_port),
-        };
-        let (dst, dst_port) = self
-            .local
-            .unwrap_or((self.client.src, self.client.src_port));
-        FlowKey {
-            protocol: self.protocol(),
-            src,
-            dst,
-            src_port,
-            dst_port,
+    /// Source and destination that a packet leaves with.
+    #[inline]
+    pub fn leaves_as(&self, direction: Direction) -> (Endpoint, Endpoint) {
+        match direction {
+            Direction::ToServer if self.translated() => (self.local, self.server),
+            Direction::ToServer => (self.client, self.virtual_),
+            Direction::ToClient => (self.virtual_, self.client),
         }
+    }
+
+    /// Whether addresses change on the way: NAT and FULLNAT.
+    #[inline]
+    pub fn translated(&self) -> bool {
+        matches!(self.method, Method::Nat | Method::FullNat)
     }
 
     /// Its protocol.
     #[inline]
     pub fn protocol(&self) -> Protocol {
-        self.client.protocol
+        self.protocol
+    }
+
+    /// How packets get to the server; stays when the server's method is edited.
+    #[inline]
+    pub fn method(&self) -> Method {
+        self.method
+    }
+
+    /// The client.
+    #[inline]
+    pub fn client(&self) -> Endpoint {
+        self.client
+    }
+
+    /// The virtual address and port.
+    #[inline]
+    pub fn virtual_endpoint(&self) -> Endpoint {
+        self.virtual_
+    }
+
+    /// The real server.
+    #[inline]
+    pub fn server(&self) -> Endpoint {
+        self.server
+    }
+
+    /// FULLNAT: the source that the server sees.
+    #[inline]
+    pub fn local(&self) -> Option<Endpoint> {
+        self.fullnat.then_some(self.local)
+    }
+
+    /// Grains left to live; 0 when it has expired.
+    #[inline]
+    pub fn left(&self, now: Grain) -> u32 {
+        self.timeout.saturating_sub(now.since(self.seen))
+    }
+
+    /// Whether its time has come.
+    #[inline]
+    pub fn expired(&self, now: Grain) -> bool {
+        now.since(self.seen) > self.timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delta_of_nothing_is_nothing() {
+        let a = Endpoint::new(Ipv4Addr::new(10, 0, 0, 1), 80);
+        assert_eq!(Delta::between((a, a), (a, a)), Delta::default());
+    }
+
+    #[test]
+    fn a_delta_equals_word_by_word_replacement() {
+        let old = (
+            Endpoint::new(Ipv4Addr::new(198, 51, 100, 7), 34567),
+            Endpoint::new(Ipv4Addr::new(10, 0, 0, 1), 80),
+        );
+        let new = (
+            Endpoint::new(Ipv4Addr::new(10, 9, 9, 9), 1024),
+            Endpoint::new(Ipv4Addr::new(10, 0, 0, 2), 8080),
+        );
+        let mut sum = Sum::of_checksum(0xf3dd);
+        for (old, new) in [(old.0, new.0), (old.1, new.1)] {
+            sum = sum
+                .replace_long(old.addr.to_bits(), new.addr.to_bits())
+                .replace_word(old.port, new.port);
+        }
+        let delta = Delta::between(old, new);
+        assert_eq!(
+            Sum::of_checksum(0xf3dd).word(delta.l4).checksum(),
+            sum.checksum()
+        );
     }
 }

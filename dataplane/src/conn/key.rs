@@ -22,11 +22,12 @@ pub struct FlowKey {
 
 /// Which way a packet of a connection goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Direction {
     /// From the client to the real server.
-    ToServer,
+    ToServer = 0,
     /// From the real server to the client.
-    ToClient,
+    ToClient = 1,
 }
 
 impl FlowKey {

@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 
 use hashbrown::HashMap;
 
+use super::connection::Endpoint;
 use super::key::FlowKey;
 use super::table::ConnTable;
 use crate::drop_reason::DropReason;
@@ -30,14 +31,17 @@ impl LocalPorts {
         &mut self,
         table: &ConnTable,
         protocol: Protocol,
-        server: (Ipv4Addr, u16),
+        server: Endpoint,
         laddrs: &[Ipv4Addr],
-    ) -> Result<(Ipv4Addr, u16), DropReason> {
+    ) -> Result<Endpoint, DropReason> {
         let count = COUNT * u32::try_from(laddrs.len()).unwrap_or(u32::MAX / COUNT);
         if count == 0 {
             return Err(DropReason::NoLocalAddress);
         }
-        let next = self.next.entry((protocol, server.0, server.1)).or_insert(0);
+        let next = self
+            .next
+            .entry((protocol, server.addr, server.port))
+            .or_insert(0);
         for _ in 0..TRIES.min(count) {
             let at = *next % count;
             *next = (at + 1) % count;
@@ -46,13 +50,13 @@ impl LocalPorts {
             let port = FIRST + (at as usize / laddrs.len()) as u16;
             let reply = FlowKey {
                 protocol,
-                src: server.0,
-                src_port: server.1,
+                src: server.addr,
+                src_port: server.port,
                 dst: laddr,
                 dst_port: port,
             };
             if !table.contains(reply) {
-                return Ok((laddr, port));
+                return Ok(Endpoint::new(laddr, port));
             }
         }
         Err(DropReason::LocalPortsExhausted)
@@ -65,7 +69,7 @@ mod tests {
     use super::*;
 
     const LADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 254);
-    const SERVER: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 168, 1, 1), 80);
+    const SERVER: Endpoint = Endpoint::new(Ipv4Addr::new(192, 168, 1, 1), 80);
 
     #[test]
     fn every_port_is_given_out_once_and_then_none() {
@@ -75,15 +79,15 @@ mod tests {
             let local = ports
                 .choose(&table, Protocol::Tcp, SERVER, &[LADDR])
                 .unwrap();
-            assert!(local.1 >= FIRST);
+            assert!(local.port >= FIRST);
             table.insert(fullnat_conn(n, SERVER, local)).unwrap();
         }
         let full = ports.choose(&table, Protocol::Tcp, SERVER, &[LADDR]);
         assert_eq!(full, Err(DropReason::LocalPortsExhausted));
-        let other = (Ipv4Addr::new(192, 168, 1, 2), 80);
+        let other = Endpoint::new(Ipv4Addr::new(192, 168, 1, 2), 80);
         assert_eq!(
             ports.choose(&table, Protocol::Tcp, other, &[LADDR]),
-            Ok((LADDR, FIRST))
+            Ok(Endpoint::new(LADDR, FIRST))
         );
     }
 

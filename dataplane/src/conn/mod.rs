@@ -4,12 +4,13 @@
 //! shows is looked up as it is; which of the two keys matched is the packet's direction.
 
 mod connection;
+mod index;
 mod key;
 pub mod local_ports;
 pub mod state;
 mod table;
 pub mod timer;
 
-pub use connection::{Conn, ConnFlags};
+pub use connection::{Conn, Delta, Endpoint, NewConn};
 pub use key::{Direction, FlowKey};
 pub use table::{ConnId, ConnTable, Hash, Hit};

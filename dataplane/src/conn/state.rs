@@ -1,7 +1,7 @@
 //! Connection states and their timeouts (`SEMANTICS.md` section 6).
 
 use crate::packet::tcp;
-use crate::time::{Span, TickRate};
+use crate::time::{GrainRate, TickRate};
 
 /// TCP states, in the order of the transition tables' columns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -242,16 +242,16 @@ impl Default for Timeouts {
     }
 }
 
-/// Every state's timeout in ticks, looked up for each packet.
+/// Every state's timeout in grains, looked up for each packet.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeoutTable {
-    tcp: [Span; 11],
-    udp: Span,
+    tcp: [u32; 11],
+    udp: u32,
 }
 
 impl TimeoutTable {
-    /// The timeouts in ticks of `rate`.
-    pub fn new(timeouts: &Timeouts, rate: TickRate) -> Self {
+    /// The timeouts in grains of `grains`, for ticks of `rate`.
+    pub fn new(timeouts: &Timeouts, rate: TickRate, grains: GrainRate) -> Self {
         // Columns NO ES SS SR FW TW CL CW LA LI SA.
         let tcp = [
             2,
@@ -266,21 +266,22 @@ impl TimeoutTable {
             120,
             120,
         ];
+        let span = |seconds| grains.at_least(rate.seconds(seconds));
         Self {
-            tcp: tcp.map(|seconds| rate.seconds(seconds)),
-            udp: rate.seconds(timeouts.udp_s),
+            tcp: tcp.map(span),
+            udp: span(timeouts.udp_s),
         }
     }
 
     /// Of a TCP state.
     #[inline]
-    pub fn tcp(&self, state: TcpState) -> Span {
+    pub fn tcp(&self, state: TcpState) -> u32 {
         self.tcp[state as usize]
     }
 
     /// Of UDP.
     #[inline]
-    pub fn udp(&self) -> Span {
+    pub fn udp(&self) -> u32 {
         self.udp
     }
 }
@@ -350,10 +351,11 @@ mod tests {
             fin_wait_s: 11,
             udp_s: 12,
         };
-        let table = TimeoutTable::new(&timeouts, TickRate::new(1));
-        assert_eq!(table.tcp(TcpState::Established), Span(10));
-        assert_eq!(table.tcp(TcpState::FinWait), Span(11));
-        assert_eq!(table.tcp(TcpState::TimeWait), Span(120));
-        assert_eq!(table.udp(), Span(12));
+        let rate = TickRate::new(1);
+        let table = TimeoutTable::new(&timeouts, rate, GrainRate::new(rate));
+        assert_eq!(table.tcp(TcpState::Established), 11);
+        assert_eq!(table.tcp(TcpState::FinWait), 12);
+        assert_eq!(table.tcp(TcpState::TimeWait), 121);
+        assert_eq!(table.udp(), 13);
     }
 }

@@ -1,24 +1,20 @@
 //! This worker's connections, found by either of their two keys.
 //!
-//! Used in stages over a burst: [`ConnTable::hash`] all keys, [`ConnTable::prefetch`] all buckets,
-//! [`ConnTable::lookup`] each. A hit stays valid until its connection is removed; [`ConnTable::removals`] tells whether
-//! that may have happened since. Preallocated: neither insert nor remove allocates.
-
-use std::hash::{BuildHasher, Hasher};
-
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
+//! Used in stages over a burst: [`ConnTable::hash`] and [`ConnTable::prefetch`] all keys, [`ConnTable::prefetch_conn`] all
+//! candidates, [`ConnTable::lookup`] each. A hit stays valid until its connection is removed;
+//! [`ConnTable::removals`] tells whether that may have happened since. Preallocated: neither insert nor remove allocates.
 
 use super::connection::Conn;
+use super::index::{Index, Reference};
 use super::key::{Direction, FlowKey};
+use crate::egress::HopRef;
 
 /// A connection's place in the table; another connection may get it once this one is removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConnId(u32);
 
 impl ConnId {
-    /// Index into arrays that go along with the table.
-    pub fn index(self) -> usize {
+    fn index(self) -> usize {
         self.0 as usize
     }
 }
@@ -36,6 +32,25 @@ pub struct Hit {
     pub direction: Direction,
 }
 
+impl Hit {
+    fn new(reference: Reference) -> Self {
+        let value = reference.value();
+        let direction = if value & 1 == 0 {
+            Direction::ToServer
+        } else {
+            Direction::ToClient
+        };
+        Self {
+            id: ConnId(value >> 1),
+            direction,
+        }
+    }
+
+    fn reference(self) -> Reference {
+        Reference::new(self.id.0 << 1 | u32::from(self.direction == Direction::ToClient))
+    }
+}
+
 /// The table has no place left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
@@ -43,59 +58,54 @@ pub struct Full;
 /// One worker's connections.
 #[derive(Debug)]
 pub struct ConnTable {
-    hasher: FixedState,
-    index: HashTable<Entry>,
-    slots: Vec<Slot>,
+    seed: [u64; 3],
+    index: Index,
+    conns: Box<[Conn]>,
+    /// Whether a place is taken, a bit each.
+    taken: Box<[u64]>,
     free: Vec<u32>,
-    capacity: usize,
     removals: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    slot: u32,
-    direction: Direction,
-}
-
-/// `generation` counts the tenants of the slot: timers name it, so that one that outlived its connection does nothing.
-#[derive(Debug)]
-struct Slot {
-    generation: u32,
-    conn: Option<Conn>,
-}
-
 impl ConnTable {
-    /// A table for `capacity` connections. `seed` must not be guessable by those who send packets.
+    /// The most connections that a table can be made for.
+    pub const MAX: usize = (Reference::MAX >> 1) as usize;
+
+    /// A table for `capacity` connections, at most [`Self::MAX`]. `seed` must not be guessable by those who
+    /// send packets.
     pub fn new(capacity: usize, seed: u64) -> Self {
-        let capacity = capacity.min(u32::MAX as usize - 1);
+        let capacity = capacity.min(Self::MAX);
         Self {
-            hasher: FixedState::with_seed(seed),
-            index: HashTable::with_capacity(capacity * 2),
-            slots: (0..capacity)
-                .map(|_| Slot {
-                    generation: 0,
-                    conn: None,
-                })
-                .collect(),
+            seed: [expand(seed, 1), expand(seed, 2), expand(seed, 3)],
+            index: Index::with_capacity(capacity * 2),
+            conns: vec![Conn::vacant(); capacity].into_boxed_slice(),
+            taken: vec![0; capacity.div_ceil(64)].into_boxed_slice(),
             free: (0..capacity as u32).rev().collect(),
-            capacity,
             removals: 0,
         }
     }
 
     /// How many it can hold.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.conns.len()
     }
 
     /// How many it holds.
     pub fn len(&self) -> usize {
-        self.capacity - self.free.len()
+        self.conns.len() - self.free.len()
     }
 
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes of memory, all told.
+    pub fn bytes(&self) -> usize {
+        self.index.bytes()
+            + size_of_val(&*self.conns)
+            + size_of_val(&*self.taken)
+            + self.free.capacity() * size_of::<u32>()
     }
 
     /// Counts removals; while it stands still, hits stay valid.
@@ -104,30 +114,37 @@ impl ConnTable {
         self.removals
     }
 
-    /// Hashes what a packet shows.
+    /// Hashes what a packet shows: two rounds of multiply and fold under the seed (as wyhash and foldhash do).
     #[inline]
     pub fn hash(&self, key: FlowKey) -> Hash {
         let (addresses, ports) = key.words();
-        let mut hasher = self.hasher.build_hasher();
-        hasher.write_u64(addresses);
-        hasher.write_u64(ports);
-        Hash(hasher.finish())
+        let [a, b, c] = self.seed;
+        let mixed = fold(addresses ^ a, ports ^ b);
+        Hash(fold(mixed ^ c, 0x9e37_79b9_7f4a_7c15))
     }
 
     /// Hints that `hash` will be looked up soon.
     #[inline]
-    pub fn prefetch(&self, _hash: Hash) {}
+    pub fn prefetch(&self, hash: Hash) {
+        self.index.prefetch(hash.0);
+    }
+
+    /// Hints that the connection that `hash` likely leads to will be read soon.
+    #[inline]
+    pub fn prefetch_conn(&self, hash: Hash) {
+        if let Some(reference) = self.index.candidate(hash.0) {
+            crate::prefetch::read(&self.conns[Hit::new(reference).id.index()]);
+        }
+    }
 
     /// The connection that a packet belongs to.
     #[inline]
     pub fn lookup(&self, hash: Hash, key: FlowKey) -> Option<Hit> {
-        let entry = self
-            .index
-            .find(hash.0, |entry| self.entry_key(*entry) == Some(key))?;
-        Some(Hit {
-            id: ConnId(entry.slot),
-            direction: entry.direction,
-        })
+        let is = |reference| {
+            let hit = Hit::new(reference);
+            self.conns[hit.id.index()].key(hit.direction) == key
+        };
+        self.index.find(hash.0, is).map(Hit::new)
     }
 
     /// Whether a packet with this key would be found.
@@ -138,36 +155,45 @@ impl ConnTable {
     /// Adds a connection whose client key is not in the table. Where its server's packets would look like those of
     /// an older connection, they are the new one's from now on.
     pub fn insert(&mut self, conn: Conn) -> Result<ConnId, Full> {
-        let slot = self.free.pop().ok_or(Full)?;
-        self.slots[slot as usize].conn = Some(conn);
-        for direction in [Direction::ToServer, Direction::ToClient] {
+        let id = ConnId(*self.free.last().ok_or(Full)?);
+        self.conns[id.index()] = conn;
+        let link = |table: &mut Self, direction| {
             let key = conn.key(direction);
-            let hash = self.hash(key);
-            if let Some(older) = self.lookup(hash, key)
-                && older.id.0 != slot
-            {
-                self.unlink(older.id.0, older.direction);
+            let hash = table.hash(key);
+            if let Some(older) = table.lookup(hash, key) {
+                table.index.remove(hash.0, older.reference());
             }
-            let Self {
-                index,
-                slots,
-                hasher,
-                ..
-            } = self;
-            index.insert_unique(hash.0, Entry { slot, direction }, |entry| {
-                rehash(slots, hasher, *entry)
-            });
+            table
+                .index
+                .insert(hash.0, Hit { id, direction }.reference())
+                .map_err(|_| Full)
+        };
+        link(self, Direction::ToServer)?;
+        if let Err(full) = link(self, Direction::ToClient) {
+            let hash = self.hash(conn.key(Direction::ToServer));
+            self.index.remove(
+                hash.0,
+                Hit {
+                    id,
+                    direction: Direction::ToServer,
+                }
+                .reference(),
+            );
+            return Err(full);
         }
-        Ok(ConnId(slot))
+        self.free.pop();
+        self.taken[id.index() / 64] |= 1 << (id.index() % 64);
+        Ok(id)
     }
 
     /// Removes a connection; `None` if there is none at this place.
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
-        self.unlink(id.0, Direction::ToServer);
-        self.unlink(id.0, Direction::ToClient);
-        let slot = self.slots.get_mut(id.index())?;
-        let conn = slot.conn.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
+        let conn = *self.conn(id)?;
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            let hash = self.hash(conn.key(direction));
+            self.index.remove(hash.0, Hit { id, direction }.reference());
+        }
+        self.taken[id.index() / 64] &= !(1 << (id.index() % 64));
         self.free.push(id.0);
         self.removals += 1;
         Some(conn)
@@ -176,114 +202,111 @@ impl ConnTable {
     /// The connection at this place.
     #[inline]
     pub fn conn(&self, id: ConnId) -> Option<&Conn> {
-        self.slots.get(id.index())?.conn.as_ref()
+        self.is_taken(id.index()).then(|| &self.conns[id.index()])
+    }
+
+    /// The connection of a hit that is still valid.
+    #[inline]
+    pub fn of(&self, hit: Hit) -> &Conn {
+        &self.conns[hit.id.index()]
+    }
+
+    /// The connection of a hit that is still valid, to change everything but its keys.
+    #[inline]
+    pub fn of_mut(&mut self, hit: Hit) -> &mut Conn {
+        &mut self.conns[hit.id.index()]
     }
 
     /// The connection at this place, to change everything but its keys.
-    #[inline]
     pub fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.slots.get_mut(id.index())?.conn.as_mut()
+        self.is_taken(id.index())
+            .then(|| &mut self.conns[id.index()])
     }
 
-    /// How often this place was vacated: tells successive connections of one place apart.
-    #[inline]
-    pub fn generation(&self, id: ConnId) -> u32 {
-        self.slots[id.index()].generation
+    /// Makes every connection forget its next hops.
+    pub(crate) fn forget_hops(&mut self) {
+        for conn in &mut self.conns {
+            conn.hops = [HopRef::NONE; 2];
+        }
     }
 
     /// The first connection at `place` or after, and the place after it; `None` past the end. Looks at no more than
     /// `bound` places: then the connection is `None` and the walk goes on at the returned place.
     pub fn scan(&self, place: usize, bound: usize) -> Option<(Option<&Conn>, usize)> {
-        if place >= self.slots.len() {
+        if place >= self.conns.len() {
             return None;
         }
-        let end = self.slots.len().min(place + bound.max(1));
-        let found = (place..end).find(|at| self.slots[*at].conn.is_some());
-        match found {
-            Some(at) => Some((self.slots[at].conn.as_ref(), at + 1)),
+        let end = self.conns.len().min(place + bound.max(1));
+        match (place..end).find(|at| self.is_taken(*at)) {
+            Some(at) => Some((Some(&self.conns[at]), at + 1)),
             None => Some((None, end)),
         }
     }
 
-    fn unlink(&mut self, slot: u32, direction: Direction) {
-        let Some(conn) = self
-            .slots
-            .get(slot as usize)
-            .and_then(|slot| slot.conn.as_ref())
-        else {
-            return;
-        };
-        let hash = self.hash(conn.key(direction));
-        let wanted = Entry { slot, direction };
-        if let Ok(entry) = self.index.find_entry(hash.0, |entry| *entry == wanted) {
-            entry.remove();
-        }
-    }
-
-    fn entry_key(&self, entry: Entry) -> Option<FlowKey> {
-        self.slots[entry.slot as usize]
-            .conn
-            .as_ref()
-            .map(|conn| conn.key(entry.direction))
+    #[inline]
+    fn is_taken(&self, at: usize) -> bool {
+        self.taken
+            .get(at / 64)
+            .is_some_and(|bits| bits >> (at % 64) & 1 == 1)
     }
 }
 
-/// The index is allocated for twice the capacity, so it never grows; should it shift entries, this is their hash.
-fn rehash(slots: &[Slot], hasher: &FixedState, entry: Entry) -> u64 {
-    let Some(conn) = &slots[entry.slot as usize].conn else {
-        unreachable!("an index entry outlived its connection");
-    };
-    let (addresses, ports) = conn.key(entry.direction).words();
-    let mut state = hasher.build_hasher();
-    state.write_u64(addresses);
-    state.write_u64(ports);
-    state.finish()
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Words of the seed, never 0 for long (SplitMix64).
+fn expand(seed: u64, n: u64) -> u64 {
+    let mut x = seed.wrapping_add(n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
 }
 
 #[cfg(test)]
 pub(super) mod tests_support {
     use std::net::Ipv4Addr;
 
-    use super::super::ConnFlags;
-    use super::super::state::TcpState;
     use super::*;
-    use crate::service::{Method, Protocol, RsId, ServiceId};
-    use crate::time::{Span, Ticks};
-
-    pub(crate) fn any_id() -> ConnId {
-        ConnId(0)
-    }
+    use crate::conn::{Endpoint, NewConn};
+    use crate::service::{Method, Protocol};
 
     pub(crate) fn conn(client: u8, port: u16, server: u8, method: Method) -> Conn {
-        Conn {
-            client: FlowKey {
-                protocol: Protocol::Tcp,
-                src: Ipv4Addr::new(198, 51, 100, client),
-                dst: Ipv4Addr::new(10, 0, 0, 1),
-                src_port: port,
-                dst_port: 80,
-            },
-            server: (Ipv4Addr::new(192, 168, 1, server), 8080),
+        let client = FlowKey {
+            protocol: Protocol::Tcp,
+            src: Ipv4Addr::new(198, 51, 100, client),
+            dst: Ipv4Addr::new(10, 0, 0, 1),
+            src_port: port,
+            dst_port: 80,
+        };
+        let server = Endpoint::new(Ipv4Addr::new(192, 168, 1, server), 8080);
+        Conn::new(&NewConn {
+            client,
+            server,
             local: None,
             method,
-            state: TcpState::None,
-            flags: ConnFlags::default(),
-            rs: RsId {
-                index: 0,
-                generation: 0,
-            },
-            service: ServiceId(0),
-            last_seen: Ticks(0),
-            timeout: Span(1),
-        }
+            rs: 0,
+        })
     }
 
-    pub(crate) fn fullnat_conn(n: u32, server: (Ipv4Addr, u16), local: (Ipv4Addr, u16)) -> Conn {
-        let mut conn = conn(0, 0, 0, Method::FullNat);
-        conn.client.src = Ipv4Addr::from_bits(0x0b00_0000 + n);
-        conn.server = server;
-        conn.local = Some(local);
-        conn
+    pub(crate) fn fullnat_conn(n: u32, server: Endpoint, local: Endpoint) -> Conn {
+        let client = FlowKey {
+            src: Ipv4Addr::from_bits(0x0b00_0000 + n),
+            ..client_key(&conn(0, 0, 0, Method::Nat))
+        };
+        Conn::new(&NewConn {
+            client,
+            server,
+            local: Some(local),
+            method: Method::FullNat,
+            rs: 0,
+        })
+    }
+
+    pub(crate) fn client_key(conn: &Conn) -> FlowKey {
+        conn.key(Direction::ToServer)
     }
 }
 
@@ -294,8 +317,9 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::tests_support::conn;
+    use super::tests_support::{client_key, conn};
     use super::*;
+    use crate::conn::NewConn;
     use crate::service::Method;
 
     #[test]
@@ -303,7 +327,7 @@ mod tests {
         let mut table = ConnTable::new(4, 1);
         let conn = conn(1, 1000, 1, Method::Nat);
         let id = table.insert(conn).unwrap();
-        let key = conn.client;
+        let key = client_key(&conn);
         assert_eq!(
             table.lookup(table.hash(key), key),
             Some(Hit {
@@ -312,7 +336,7 @@ mod tests {
             })
         );
         let reply = FlowKey {
-            src: conn.server.0,
+            src: conn.server().addr,
             src_port: 8080,
             ..key.reversed()
         };
@@ -335,15 +359,24 @@ mod tests {
         table.insert(conn(1, 2, 1, Method::Nat)).unwrap();
         assert_eq!(table.insert(conn(1, 3, 1, Method::Nat)), Err(Full));
         assert_eq!(table.len(), 2);
-        assert!(table.contains(conn(1, 1, 1, Method::Nat).client));
+        assert!(table.contains(client_key(&conn(1, 1, 1, Method::Nat))));
     }
 
     #[test]
     fn replies_that_look_alike_go_to_the_latest_connection() {
         let mut table = ConnTable::new(2, 1);
         let first = conn(1, 1, 1, Method::Nat);
-        let mut second = first;
-        second.client.dst = Ipv4Addr::new(10, 0, 0, 2);
+        let client = FlowKey {
+            dst: Ipv4Addr::new(10, 0, 0, 2),
+            ..client_key(&first)
+        };
+        let second = Conn::new(&NewConn {
+            client,
+            server: first.server(),
+            local: None,
+            method: Method::Nat,
+            rs: 0,
+        });
         let old = table.insert(first).unwrap();
         let new = table.insert(second).unwrap();
         let reply = first.key(Direction::ToClient);
@@ -366,6 +399,26 @@ mod tests {
         assert_eq!(seen, 40);
     }
 
+    #[test]
+    fn a_table_fills_to_its_capacity_and_stays_within_its_budget() {
+        let capacity = 100_000;
+        for seed in 0..3 {
+            let mut table = ConnTable::new(capacity, seed);
+            for n in 0..capacity {
+                let conn = conn(n as u8, (n >> 8) as u16, (n % 7) as u8, Method::Nat);
+                assert!(
+                    table.insert(conn).is_ok(),
+                    "refused connection {n} of {capacity}"
+                );
+            }
+            assert!(
+                table.bytes() / capacity <= 104,
+                "{} bytes a connection",
+                table.bytes() / capacity
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn the_table_agrees_with_a_plain_map(
@@ -376,14 +429,15 @@ mod tests {
             for (add, client, port, server, method) in steps {
                 let method = if method == 0 { Method::Dr } else { Method::Nat };
                 let conn = conn(client, port, server, method);
-                match (add, model.get(&conn.client)) {
+                let key = client_key(&conn);
+                match (add, model.get(&key)) {
                     (true, None) if model.len() < 16 => {
-                        model.insert(conn.client, table.insert(conn).unwrap());
+                        model.insert(key, table.insert(conn).unwrap());
                     }
                     (true, None) => prop_assert_eq!(table.insert(conn), Err(Full)),
                     (false, Some(id)) => {
-                        prop_assert_eq!(table.remove(*id).unwrap().client, conn.client);
-                        model.remove(&conn.client);
+                        prop_assert_eq!(client_key(&table.remove(*id).unwrap()), key);
+                        model.remove(&key);
                     }
                     _ => {}
                 }

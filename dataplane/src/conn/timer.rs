@@ -1,135 +1,247 @@
 //! When connections expire: a wheel of two turns, arrays only, lazily re-armed (contract 6).
 //!
 //! A packet only stores when it was seen. An entry that comes due is asked for its true deadline and filed again if
-//! that is later. A deadline that moved to an earlier time must be filed at once. Entries name a generation,
-//! so those of removed connections do nothing.
+//! that is later. A deadline that moved to an earlier time is filed at once; the older entry then finds that its connection
+//! is filed for another moment, and is forgotten. Entries lie in fixed chunks from one preallocated store: nothing is
+//! allocated after start, and a slot is read in a straight line.
 
 use super::table::ConnId;
-use crate::time::{Span, TickRate, Ticks};
+use crate::time::Grain;
 
+/// Slots of a turn. The near turn reaches 16 s and more, the far one 4.6 hours and more; later deadlines come due early and are filed again.
 const SLOTS: u64 = 1024;
 
+/// Grains of a slot, as a shift.
+const SLOT_SHIFT: u32 = 3;
+
+/// Entries of a chunk: with its header 512 bytes.
+const CHUNK: usize = 63;
+
+const NONE: u32 = u32::MAX;
+
 /// A filed deadline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timer {
     /// Whose.
     pub id: ConnId,
-    /// Which tenant of that place.
-    pub generation: u32,
-    /// When it was filed for; a connection that has since been filed for another time ignores it.
-    pub due: Ticks,
+    /// The moment it was filed for ([`Grain::short`]).
+    pub filed: u32,
 }
 
-/// One worker's timers. Fires up to a slot (16 ms) late, never early.
+#[derive(Clone, Debug)]
+#[repr(C, align(64))]
+struct Chunk {
+    next: u32,
+    len: u32,
+    timers: [Timer; CHUNK],
+}
+
+/// One worker's timers. Fires up to two slots (64 ms) late, never early.
 #[derive(Debug)]
 pub struct TimerWheel {
-    slot: Span,
-    near: Box<[Vec<Timer>]>,
-    far: Box<[Vec<Timer>]>,
+    chunks: Box<[Chunk]>,
+    free: u32,
+    near: Box<[u32]>,
+    far: Box<[u32]>,
     /// Number of the slot to be fired next.
     next: u64,
-    due: Vec<Timer>,
+    /// The chunk being fired.
+    due: u32,
+    refused: u64,
 }
 
 impl TimerWheel {
-    /// An empty wheel that starts at `now`.
-    pub fn new(rate: TickRate, now: Ticks) -> Self {
-        let slot = Span(rate.millis(16).0.max(1));
-        let turn = || (0..SLOTS).map(|_| Vec::new()).collect();
+    /// An empty wheel that starts at `now`, for `capacity` connections with up to two entries each.
+    pub fn new(capacity: usize, now: Grain) -> Self {
+        let count = (capacity * 2).div_ceil(CHUNK) + 2 * SLOTS as usize + 1;
+        let chunk = |n: usize| Chunk {
+            next: if n + 1 < count { n as u32 + 1 } else { NONE },
+            len: 0,
+            timers: [Timer::default(); CHUNK],
+        };
+        let turn = || vec![NONE; SLOTS as usize].into_boxed_slice();
         Self {
-            slot,
+            chunks: (0..count).map(chunk).collect(),
+            free: 0,
             near: turn(),
             far: turn(),
-            next: now.0 / slot.0,
-            due: Vec::new(),
+            next: now.0 >> SLOT_SHIFT,
+            due: NONE,
+            refused: 0,
         }
     }
 
-    /// Files a deadline. Those beyond the far turn (4.6 hours) come due early and are filed again by then.
-    pub fn file(&mut self, timer: Timer) {
-        let at = (timer.due.0 / self.slot.0 + 1).max(self.next);
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.chunks)
+    }
+
+    /// How many entries found no place. Their connections expire when an older entry of theirs fires.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Files a deadline of `due`. `false` when the store is full.
+    pub fn file(&mut self, id: ConnId, due: Grain) -> bool {
+        let timer = Timer {
+            id,
+            filed: due.short(),
+        };
+        self.place(timer, due.0)
+    }
+
+    fn place(&mut self, timer: Timer, due: u64) -> bool {
+        let at = ((due >> SLOT_SHIFT) + 1).max(self.next);
         if at - self.next < SLOTS {
-            self.near[(at % SLOTS) as usize].push(timer);
+            let slot = (at % SLOTS) as usize;
+            Self::push(
+                &mut self.chunks,
+                &mut self.free,
+                &mut self.near[slot],
+                timer,
+                &mut self.refused,
+            )
         } else {
             let turn = (at / SLOTS).min(self.next / SLOTS + SLOTS - 1);
-            self.far[(turn % SLOTS) as usize].push(timer);
+            let slot = (turn % SLOTS) as usize;
+            Self::push(
+                &mut self.chunks,
+                &mut self.free,
+                &mut self.far[slot],
+                timer,
+                &mut self.refused,
+            )
         }
+    }
+
+    fn push(
+        chunks: &mut [Chunk],
+        free: &mut u32,
+        head: &mut u32,
+        timer: Timer,
+        refused: &mut u64,
+    ) -> bool {
+        let full = *head == NONE || chunks[*head as usize].len as usize == CHUNK;
+        if full {
+            if *free == NONE {
+                *refused += 1;
+                return false;
+            }
+            let fresh = *free;
+            let chunk = &mut chunks[fresh as usize];
+            *free = chunk.next;
+            (chunk.next, chunk.len) = (*head, 0);
+            *head = fresh;
+        }
+        let chunk = &mut chunks[*head as usize];
+        chunk.timers[chunk.len as usize] = timer;
+        chunk.len += 1;
+        true
     }
 
     /// Takes one timer that is due at `now`, or `None`. The caller asks the connection for its true
     /// deadline and files it again if that is still to come.
-    pub fn pop(&mut self, now: Ticks) -> Option<Timer> {
-        while self.due.is_empty() {
-            if self.next > now.0 / self.slot.0 {
+    pub fn pop(&mut self, now: Grain) -> Option<Timer> {
+        loop {
+            while self.due != NONE {
+                let chunk = &mut self.chunks[self.due as usize];
+                if chunk.len > 0 {
+                    chunk.len -= 1;
+                    return Some(chunk.timers[chunk.len as usize]);
+                }
+                let done = self.due;
+                self.due = chunk.next;
+                self.chunks[done as usize].next = self.free;
+                self.free = done;
+            }
+            if self.next > now.0 >> SLOT_SHIFT {
                 return None;
             }
             self.turn();
         }
-        self.due.pop()
     }
 
+    /// Moves on by a slot. At the start of a near turn the far slot of that turn is handed down whole.
     fn turn(&mut self) {
         let at = self.next;
-        self.next += 1;
         if at.is_multiple_of(SLOTS) {
-            let mut coming = std::mem::take(&mut self.far[(at / SLOTS % SLOTS) as usize]);
-            self.next = at;
-            for timer in coming.drain(..) {
-                self.file(timer);
+            let slot = (at / SLOTS % SLOTS) as usize;
+            let mut head = std::mem::replace(&mut self.far[slot], NONE);
+            while head != NONE {
+                let chunk = self.chunks[head as usize].clone();
+                self.chunks[head as usize].next = self.free;
+                self.free = head;
+                for timer in &chunk.timers[..chunk.len as usize] {
+                    self.place(*timer, extend(timer.filed, at << SLOT_SHIFT));
+                }
+                head = chunk.next;
             }
-            self.next = at + 1;
-            self.far[(at / SLOTS % SLOTS) as usize] = coming;
         }
-        std::mem::swap(&mut self.due, &mut self.near[(at % SLOTS) as usize]);
+        self.next = at + 1;
+        self.due = std::mem::replace(&mut self.near[(at % SLOTS) as usize], NONE);
     }
+}
+
+/// The moment near `around` whose low 32 bits are `short`.
+fn extend(short: u32, around: u64) -> u64 {
+    let ahead = short.wrapping_sub(around as u32) as i32;
+    around.saturating_add_signed(i64::from(ahead))
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::table::tests_support::any_id as id;
     use super::*;
 
-    fn fired(wheel: &mut TimerWheel, now: Ticks) -> Vec<Ticks> {
+    fn fired(wheel: &mut TimerWheel, now: Grain) -> Vec<u32> {
         std::iter::from_fn(|| wheel.pop(now))
-            .map(|timer| timer.due)
+            .map(|timer| timer.filed)
             .collect()
     }
 
     #[test]
     fn a_far_deadline_fires_in_its_second_not_before() {
-        let rate = TickRate::NANOSECONDS;
-        let mut wheel = TimerWheel::new(rate, Ticks(12345));
-        let due = Ticks(12345) + rate.seconds(900);
-        wheel.file(Timer {
-            id: id(),
-            generation: 0,
-            due,
-        });
-        assert!(fired(&mut wheel, Ticks(due.0 - 1)).is_empty());
-        assert_eq!(fired(&mut wheel, due + rate.millis(33)), [due]);
+        let start = Grain(u64::from(u32::MAX) - 5000);
+        let mut wheel = TimerWheel::new(1, start);
+        let due = Grain(start.0 + 900_000);
+        assert!(wheel.file(ConnId::default(), due));
+        assert!(fired(&mut wheel, Grain(due.0 - 1)).is_empty());
+        assert_eq!(fired(&mut wheel, Grain(due.0 + 32)), [due.short()]);
+    }
+
+    #[test]
+    fn a_full_store_refuses_and_recovers() {
+        let mut wheel = TimerWheel::new(0, Grain(0));
+        let mut filed = 0;
+        while wheel.file(ConnId::default(), Grain(100)) {
+            filed += 1;
+        }
+        assert_eq!(filed, wheel.chunks.len() * CHUNK);
+        assert_eq!(wheel.refused(), 1);
+        assert_eq!(fired(&mut wheel, Grain(200)).len(), filed);
+        assert!(wheel.file(ConnId::default(), Grain(300)));
     }
 
     proptest! {
         #[test]
         fn every_deadline_within_reach_fires_once_and_no_earlier(
-            start in 0u64..1 << 40,
-            delays in prop::collection::vec(0u32..16_000_000, 1..60),
-            step_ms in 1u32..100_000,
+            start in 0u64..1 << 34,
+            delays in prop::collection::vec(0u64..8_000_000, 1..60),
+            step in 1u64..100_000,
         ) {
-            let rate = TickRate::new(1_000_000);
-            let mut wheel = TimerWheel::new(rate, Ticks(start));
-            for ms in &delays {
-                wheel.file(Timer { id: id(), generation: 0, due: Ticks(start) + rate.millis(*ms) });
+            let mut wheel = TimerWheel::new(60, Grain(start));
+            for delay in &delays {
+                prop_assert!(wheel.file(ConnId::default(), Grain(start + delay)));
             }
-            let (mut now, mut count) = (Ticks(start), 0);
-            while count < delays.len() && now < Ticks(start) + rate.millis(16_200_000) {
+            let (mut now, mut count) = (start, 0);
+            while count < delays.len() && now < start + 8_200_000 {
                 let before = now;
-                now = now + rate.millis(step_ms);
-                for due in fired(&mut wheel, now) {
+                now += step;
+                for filed in fired(&mut wheel, Grain(now)) {
+                    let due = extend(filed, now);
                     prop_assert!(due <= now);
-                    prop_assert!(due + rate.millis(40) >= before, "fired too late");
+                    prop_assert!(due + 40 >= before, "fired too late");
                     count += 1;
                 }
             }

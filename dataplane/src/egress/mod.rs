@@ -1,12 +1,15 @@
 //! Where a packet leaves: next hop, neighbour, transmit.
 
 mod fib;
+mod hops;
 mod lanes;
 mod neighbours;
 
 use std::fmt;
 
 pub use fib::{Fib, Route};
+pub use hops::HopRef;
+pub(crate) use hops::{Hop, Hops};
 pub(crate) use lanes::Lanes;
 pub(crate) use neighbours::{Neighbours, Notice};
 

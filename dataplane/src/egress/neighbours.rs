@@ -84,6 +84,11 @@ impl<F> Neighbours<F> {
         (None, due.then_some(Notice::Missing))
     }
 
+    /// Its MAC, if known.
+    pub(crate) fn mac(&self, key: NeighbourKey) -> Option<Mac> {
+        self.known.get(&key).map(|known| known.mac)
+    }
+
     /// Keeps a packet until its next hop is known. Gives it back when too many wait.
     pub(crate) fn hold(&mut self, key: NeighbourKey, frame: F, now: Ticks) -> Result<(), F> {
         let same = self.held.iter().filter(|held| held.key == key).count();

@@ -1,7 +1,8 @@
 //! Cutting a packet that may be fragmented into pieces that fit (RFC 791 section 3.2).
 
-use super::{Forwarder, Hop};
+use super::Forwarder;
 use crate::drop_reason::DropReason;
+use crate::egress::Hop;
 use crate::io::{Frame, Port};
 use crate::packet::checksum::Sum;
 use crate::packet::ethernet::Ethernet;

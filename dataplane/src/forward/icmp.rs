@@ -6,10 +6,12 @@ use zerocopy::IntoBytes;
 
 use super::{Forwarder, Plan, Way};
 use crate::command::PortId;
+use crate::conn::Direction;
 use crate::io::{Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::icmp::{IcmpError, Problem};
 use crate::packet::ipv4::{Ipv4, NewHeader, protocol};
+use crate::parse::Flow;
 use crate::time::{Span, TickRate, Ticks};
 
 /// Bytes that an error may have as a whole, as Linux sends it (RFC 1812 asks for no more than 576).
@@ -47,9 +49,18 @@ impl ErrorBudget {
 }
 
 impl<P: Port> Forwarder<P> {
-    /// Tells the sender of `frame` what is wrong with it.
-    pub(super) fn report(&mut self, port: PortId, frame: &P::Frame, plan: &Plan, problem: Problem) {
-        self.send_error(port, frame, plan.complainant, problem);
+    /// Tells the sender of `frame` what is wrong with it: in the name of the virtual address, or towards a real server in that
+    /// of whatever address leads to it.
+    pub(super) fn report(
+        &mut self,
+        port: PortId,
+        frame: &P::Frame,
+        flow: &Flow,
+        plan: &Plan,
+        problem: Problem,
+    ) {
+        let source = (plan.direction == Direction::ToServer).then_some(flow.key.dst);
+        self.send_error(port, frame, source, problem);
     }
 
     /// Sends an ICMP error about `frame`, which came in on `port`, from `source` or else from the address that leads

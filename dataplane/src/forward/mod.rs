@@ -2,7 +2,8 @@
 //! method and direction.
 //!
 //! The order is IPVS's (`SEMANTICS.md` section 7): route, TTL, MTU, rewrite or encapsulate, transmit. Nothing of
-//! a packet is changed before it is certain that it goes out.
+//! a packet is changed before it is certain that it goes out. A packet of a connection that remembers its next hop, and with which
+//! nothing is out of the ordinary, takes [`Forwarder::forward`]'s short way; all others look everything up.
 
 mod fragment;
 mod icmp;
@@ -17,10 +18,10 @@ use rtrb::Producer;
 pub(crate) use self::icmp::ErrorBudget;
 pub(crate) use self::plan::Plan;
 use crate::command::{Event, PortId};
+use crate::conn::{Conn, Direction};
 use crate::drop_reason::DropReason;
-use crate::egress::{Fib, Lanes, Mac, Neighbours, Notice, Route};
+use crate::egress::{Fib, Hop, HopRef, Hops, Lanes, Mac, Neighbours, Notice, Route};
 use crate::io::{ChecksumRequest, Frame, Port};
-use crate::packet::checksum::Sum;
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::icmp::Problem;
 use crate::packet::ipv4::Ipv4;
@@ -29,13 +30,17 @@ use crate::packet::udp::Udp;
 use crate::parse::Flow;
 use crate::service::Protocol;
 use crate::stats::WorkerCells;
-use crate::time::Ticks;
+use crate::time::{Span, Ticks};
+
+/// The smallest MTU that a tunnel may leave (RFC 791).
+const SMALLEST_MTU: u16 = 68;
 
 /// Everything between a decision and the wire.
 pub(crate) struct Forwarder<P: Port> {
     pub(crate) lanes: Lanes<P>,
     pub(crate) fib: Arc<Fib>,
     pub(crate) neighbours: Neighbours<P::Frame>,
+    pub(crate) hops: Hops,
     pub(crate) events: Producer<Event>,
     pub(crate) errors: ErrorBudget,
     pub(crate) cells: Arc<WorkerCells>,
@@ -43,16 +48,9 @@ pub(crate) struct Forwarder<P: Port> {
     pub(crate) pmtu_disc: bool,
     /// Identification of tunnel packets that may be fragmented.
     pub(crate) next_ip_id: u16,
+    /// How often control hears of a neighbour in use.
+    pub(crate) report_again: Span,
     pub(crate) now: Ticks,
-}
-
-/// The way to an address.
-#[derive(Clone, Copy, Debug)]
-struct Hop {
-    port: PortId,
-    neighbour: Ipv4Addr,
-    source: Ipv4Addr,
-    mtu: u16,
 }
 
 enum Way {
@@ -61,43 +59,126 @@ enum Way {
 }
 
 impl<P: Port> Forwarder<P> {
-    /// Sends a packet of a connection on, or says why not: `flow` describes `frame`, which came in on `port`.
-    pub(crate) fn forward(&mut self, port: PortId, mut frame: P::Frame, flow: &Flow, plan: &Plan) {
-        let hop = match self.way(plan.to) {
-            Ok(Way::Hop(hop)) => hop,
-            Ok(Way::Local) => return self.deliver(port, frame, flow, plan),
-            Err(reason) => return self.lanes.discard(frame, reason),
+    /// Sends a packet of `conn` on, or says why not: `flow` describes `frame`, which came in on `port`.
+    #[inline]
+    pub(crate) fn forward(
+        &mut self,
+        port: PortId,
+        mut frame: P::Frame,
+        flow: &Flow,
+        conn: &mut Conn,
+        direction: Direction,
+    ) {
+        let plan = Plan::new(conn, direction);
+        let Some(ready) = self.hops.ready(conn.hops[direction as usize]) else {
+            conn.hops[direction as usize] = self.look_up_and_forward(port, frame, flow, &plan);
+            return;
         };
+        let (hop, macs) = (ready.hop, ready.macs);
+        let long = u32::from(flow.total_len) + u32::from(plan.overhead()) > u32::from(hop.mtu);
+        let report = self.now - ready.reported >= self.report_again;
+        let fill_in = flow.no_checksum && plan.translation.is_some();
+        if long || flow.ttl <= 1 || fill_in || report {
+            ready.reported = self.now;
+            self.look_up_and_forward(port, frame, flow, &plan);
+            return;
+        }
+        let len = Ethernet::LEN + usize::from(flow.total_len);
+        if frame.bytes().len() > len {
+            frame.truncate(len);
+        }
+        change(&mut frame, flow, &plan, macs);
+        if plan.tunnel && !self.encapsulate(&mut frame, &hop, plan.to) {
+            return self.lanes.discard(frame, DropReason::NoHeadroom);
+        }
+        self.lanes.send(hop.port, frame);
+    }
+
+    /// The long way. Returns the next hop, for the connection to remember.
+    #[cold]
+    fn look_up_and_forward(
+        &mut self,
+        port: PortId,
+        frame: P::Frame,
+        flow: &Flow,
+        plan: &Plan,
+    ) -> HopRef {
+        match self.way(plan.to) {
+            Ok(Way::Hop(hop)) => {
+                self.forward_by(&hop, port, frame, flow, plan);
+                self.remember(&hop)
+            }
+            Ok(Way::Local) => {
+                self.deliver(port, frame, flow, plan);
+                HopRef::NONE
+            }
+            Err(reason) => {
+                self.lanes.discard(frame, reason);
+                HopRef::NONE
+            }
+        }
+    }
+
+    fn remember(&mut self, hop: &Hop) -> HopRef {
+        match self.neighbours.mac((hop.port, hop.neighbour)) {
+            Some(mac) => {
+                let own = self.lanes.mac(hop.port);
+                self.hops.remember(*hop, mac, own, self.now)
+            }
+            None => HopRef::NONE,
+        }
+    }
+
+    fn forward_by(
+        &mut self,
+        hop: &Hop,
+        port: PortId,
+        mut frame: P::Frame,
+        flow: &Flow,
+        plan: &Plan,
+    ) {
         if flow.ttl <= 1 {
-            self.report(port, &frame, plan, Problem::TtlExceeded);
+            self.report(port, &frame, flow, plan, Problem::TtlExceeded);
             return self.lanes.discard(frame, DropReason::TtlExceeded);
         }
         let Some(mtu) = hop
             .mtu
             .checked_sub(plan.overhead())
-            .filter(|mtu| *mtu >= 68)
+            .filter(|mtu| *mtu >= SMALLEST_MTU)
         else {
             return self.lanes.discard(frame, DropReason::TooLong);
         };
         let too_long = flow.total_len > mtu;
         if too_long && flow.dont_fragment && (!plan.tunnel || self.pmtu_disc) {
-            if plan.to_server {
+            if plan.direction == Direction::ToServer
+                && let Ok((ip, _)) = Ipv4::view_mut(&mut frame.bytes_mut()[Ethernet::LEN..])
+            {
                 // The quote shows the TTL that the packet would have had (section 7).
-                decrement_ttl(&mut frame);
+                ip.decrement_ttl();
             }
-            self.report(port, &frame, plan, Problem::FragmentationNeeded { mtu });
+            self.report(
+                port,
+                &frame,
+                flow,
+                plan,
+                Problem::FragmentationNeeded { mtu },
+            );
             return self.lanes.discard(frame, DropReason::FragmentationNeeded);
         }
         frame.truncate(Ethernet::LEN + usize::from(flow.total_len));
-        decrement_ttl(&mut frame);
-        self.rewrite(hop.port, &mut frame, flow, plan);
-        if plan.tunnel && !self.encapsulate(&mut frame, &hop, plan.to) {
+        // The Ethernet addresses are filled in when the next hop's is known.
+        change(&mut frame, flow, plan, [0; 12]);
+        if plan.translation.is_some() && flow.no_checksum {
+            let offload = self.lanes.offloads(hop.port).udp_checksum && !too_long;
+            fill_in_udp_checksum(&mut frame, flow, offload);
+        }
+        if plan.tunnel && !self.encapsulate(&mut frame, hop, plan.to) {
             return self.lanes.discard(frame, DropReason::NoHeadroom);
         }
         if too_long {
-            self.fragment(frame, &hop)
+            self.fragment(frame, hop)
         } else {
-            self.transmit(frame, &hop)
+            self.transmit(frame, hop)
         }
     }
 
@@ -106,20 +187,23 @@ impl<P: Port> Forwarder<P> {
         &mut self,
         port: PortId,
         mut frame: P::Frame,
-        translation: Option<(&Flow, &Plan)>,
+        reply: Option<(&Flow, &Plan)>,
     ) {
-        if let Some((flow, plan)) = translation {
-            self.rewrite(port, &mut frame, flow, plan);
+        if let Some((flow, plan)) = reply {
+            translate(&mut frame, flow, plan);
         }
         self.lanes.send(port, frame);
     }
 
     /// A real server that is this machine itself: translated, but its TTL stays (`SEMANTICS.md` section 1).
     fn deliver(&mut self, port: PortId, mut frame: P::Frame, flow: &Flow, plan: &Plan) {
-        if !plan.to_server || plan.source.is_some() {
+        let client_hidden = plan
+            .translation
+            .is_some_and(|translation| translation.src.addr != flow.key.src);
+        if plan.direction == Direction::ToClient || client_hidden {
             return self.lanes.discard(frame, DropReason::NoRoute);
         }
-        self.rewrite_in_software(&mut frame, flow, plan);
+        translate(&mut frame, flow, plan);
         self.lanes.punt(port, frame);
     }
 
@@ -149,7 +233,7 @@ impl<P: Port> Forwarder<P> {
     }
 
     /// Addresses a finished packet to its next hop and sends it; it waits while the next hop's MAC is not known.
-    fn transmit(&mut self, mut frame: P::Frame, hop: &Hop) {
+    fn transmit(&mut self, frame: P::Frame, hop: &Hop) {
         let key = (hop.port, hop.neighbour);
         let (mac, notice) = self.neighbours.resolve(key, self.now);
         if let Some(notice) = notice {
@@ -163,8 +247,6 @@ impl<P: Port> Forwarder<P> {
         match mac {
             Some(mac) => self.send_to(hop.port, mac, frame),
             None => {
-                // The source address is filled in too when the packet is released.
-                readdress(&mut frame, Mac::default(), Mac::default());
                 if let Err(frame) = self.neighbours.hold(key, frame, self.now) {
                     self.lanes.discard(frame, DropReason::NeighbourQueueFull);
                 }
@@ -173,20 +255,37 @@ impl<P: Port> Forwarder<P> {
     }
 
     fn send_to(&mut self, port: PortId, mac: Mac, mut frame: P::Frame) {
-        readdress(&mut frame, mac, self.lanes.mac(port));
+        let mut addresses = [0; 12];
+        addresses[..6].copy_from_slice(&mac.0);
+        addresses[6..].copy_from_slice(&self.lanes.mac(port).0);
+        if let Ok((ethernet, _)) = Ethernet::view_mut(frame.bytes_mut()) {
+            ethernet.readdress(addresses);
+            ethernet.set_ether_type(ethernet::IPV4);
+        }
         self.lanes.send(port, frame);
     }
 
-    /// A neighbour became known, moved, or went. Packets that waited for it leave.
-    pub(crate) fn set_neighbour(&mut self, port: PortId, addr: Ipv4Addr, mac: Option<Mac>) {
+    /// A neighbour became known, moved, or went. Packets that waited for it leave. Returns what
+    /// [`Forwarder::forget_hops`] does.
+    #[must_use]
+    pub(crate) fn set_neighbour(&mut self, port: PortId, addr: Ipv4Addr, mac: Option<Mac>) -> bool {
         self.neighbours.set((port, addr), mac);
-        let Some(mac) = mac else { return };
-        if usize::from(port.0) >= self.lanes.count() {
-            return;
+        let Some(mac) = mac else {
+            return self.forget_hops();
+        };
+        self.hops.moved(port, addr, mac);
+        if usize::from(port.0) < self.lanes.count() {
+            while let Some(frame) = self.neighbours.release((port, addr)) {
+                self.send_to(port, mac, frame);
+            }
         }
-        while let Some(frame) = self.neighbours.release((port, addr)) {
-            self.send_to(port, mac, frame);
-        }
+        false
+    }
+
+    /// What connections remember of their next hops holds no more. Returns whether they must be made to forget one by one.
+    #[must_use]
+    pub(crate) fn forget_hops(&mut self) -> bool {
+        self.hops.forget_all()
     }
 
     /// Drops packets that have waited too long for a next hop.
@@ -195,21 +294,77 @@ impl<P: Port> Forwarder<P> {
             self.lanes.discard(frame, DropReason::NeighbourUnresolved);
         }
     }
+}
 
-    /// Translates, with the port's help where a UDP packet came without checksum.
-    fn rewrite(&mut self, port: PortId, frame: &mut P::Frame, flow: &Flow, plan: &Plan) {
-        let offload = self.lanes.offloads(port).udp_checksum && !plan.tunnel;
-        if !(offload && plan.translates() && udp_without_checksum(frame, flow)) {
-            return self.rewrite_in_software(frame, flow, plan);
-        }
-        translate(frame, flow, plan);
-        let l3_len = flow.header_len;
-        let packet = &mut frame.bytes_mut()[Ethernet::LEN..];
-        let (header, payload) = packet.split_at_mut(usize::from(l3_len));
-        if let (Ok((ip, _)), Ok(udp)) = (Ipv4::view(header), Udp::view_mut(payload)) {
-            let len = flow.total_len - u16::from(l3_len);
-            udp.set_checksum_field(ip.pseudo_header(len).folded());
-        }
+/// All that changes in a packet that is passed on, but for an outer header: Ethernet addresses, TTL, addresses, ports.
+/// Checksums follow by difference (RFC 1624), so a wrong one stays wrong.
+#[inline]
+fn change(frame: &mut impl Frame, flow: &Flow, plan: &Plan, macs: [u8; 12]) {
+    let Ok((ethernet, packet)) = Ethernet::view_mut(frame.bytes_mut()) else {
+        lost_header()
+    };
+    ethernet.readdress(macs);
+    let Ok((ip, _)) = Ipv4::view_mut(packet) else {
+        lost_header()
+    };
+    ip.decrement_ttl();
+    translate_packet(packet, flow, plan);
+}
+
+fn translate(frame: &mut impl Frame, flow: &Flow, plan: &Plan) {
+    translate_packet(&mut frame.bytes_mut()[Ethernet::LEN..], flow, plan);
+    if plan.translation.is_some() && flow.no_checksum {
+        fill_in_udp_checksum(frame, flow, false);
+    }
+}
+
+#[inline]
+fn translate_packet(packet: &mut [u8], flow: &Flow, plan: &Plan) {
+    let Some(to) = &plan.translation else { return };
+    let Some((header, payload)) = packet.split_at_mut_checked(usize::from(flow.header_len)) else {
+        lost_header()
+    };
+    let Ok((ip, _)) = Ipv4::view_mut(header) else {
+        lost_header()
+    };
+    ip.translate(to.src.addr, to.dst.addr, to.delta.ip);
+    match flow.key.protocol {
+        Protocol::Tcp => match Tcp::view_mut(payload) {
+            Ok(tcp) => tcp.translate(to.src.port, to.dst.port, to.delta.l4),
+            Err(_) => lost_header(),
+        },
+        Protocol::Udp => match Udp::view_mut(payload) {
+            Ok(udp) => udp.translate(to.src.port, to.dst.port, to.delta.l4),
+            Err(_) => lost_header(),
+        },
+        Protocol::Sctp => {}
+    }
+}
+
+#[cold]
+fn lost_header() -> ! {
+    unreachable!("parsing saw this header whole");
+}
+
+/// A translated UDP packet that came without checksum gets one (`SEMANTICS.md` section 7), from the NIC if it offers that.
+fn fill_in_udp_checksum(frame: &mut impl Frame, flow: &Flow, offload: bool) {
+    let l3_len = flow.header_len;
+    let packet = &mut frame.bytes_mut()[Ethernet::LEN..Ethernet::LEN + usize::from(flow.total_len)];
+    let (header, payload) = packet.split_at_mut(usize::from(l3_len));
+    let Ok((ip, _)) = Ipv4::view(header) else {
+        lost_header()
+    };
+    let pseudo = ip.pseudo_header(payload.len() as u16);
+    let whole = if offload {
+        pseudo
+    } else {
+        pseudo.bytes(payload)
+    };
+    let Ok(udp) = Udp::view_mut(payload) else {
+        lost_header()
+    };
+    if offload {
+        udp.set_checksum_field(whole.folded());
         let l2_len = Ethernet::LEN as u8;
         frame.request_checksums(ChecksumRequest {
             l2_len,
@@ -217,85 +372,7 @@ impl<P: Port> Forwarder<P> {
             ipv4: false,
             udp: true,
         });
-    }
-
-    fn rewrite_in_software(&mut self, frame: &mut P::Frame, flow: &Flow, plan: &Plan) {
-        if !plan.translates() {
-            return;
-        }
-        let fill_in = udp_without_checksum(frame, flow);
-        translate(frame, flow, plan);
-        if fill_in {
-            fill_in_udp_checksum(frame, flow);
-        }
-    }
-}
-
-fn readdress(frame: &mut impl Frame, dst: Mac, src: Mac) {
-    if let Ok((ethernet, _)) = Ethernet::view_mut(frame.bytes_mut()) {
-        ethernet.readdress(dst, src);
-        ethernet.set_ether_type(ethernet::IPV4);
-    }
-}
-
-fn decrement_ttl(frame: &mut impl Frame) {
-    if let Ok((ip, _)) = Ipv4::view_mut(&mut frame.bytes_mut()[Ethernet::LEN..]) {
-        ip.decrement_ttl();
-    }
-}
-
-/// Changes addresses and ports as planned; checksums follow by difference (RFC 1624), so a wrong one stays wrong.
-fn translate(frame: &mut impl Frame, flow: &Flow, plan: &Plan) {
-    let packet = &mut frame.bytes_mut()[Ethernet::LEN..];
-    let (header, payload) = packet.split_at_mut(usize::from(flow.header_len));
-    let Ok((ip, _)) = Ipv4::view_mut(header) else {
-        return;
-    };
-    if let Some((addr, port)) = plan.source {
-        let (old, new) = (ip.src().to_bits(), addr.to_bits());
-        ip.set_src(addr);
-        let delta = |sum: Sum| sum.replace_long(old, new);
-        match flow.key.protocol {
-            Protocol::Tcp => on_header(Tcp::view_mut(payload), |tcp| tcp.set_src_port(port, delta)),
-            Protocol::Udp => on_header(Udp::view_mut(payload), |udp| udp.set_src_port(port, delta)),
-            Protocol::Sctp => {}
-        }
-    }
-    if let Some((addr, port)) = plan.destination {
-        let (old, new) = (ip.dst().to_bits(), addr.to_bits());
-        ip.set_dst(addr);
-        let delta = |sum: Sum| sum.replace_long(old, new);
-        match flow.key.protocol {
-            Protocol::Tcp => on_header(Tcp::view_mut(payload), |tcp| tcp.set_dst_port(port, delta)),
-            Protocol::Udp => on_header(Udp::view_mut(payload), |udp| udp.set_dst_port(port, delta)),
-            Protocol::Sctp => {}
-        }
-    }
-}
-
-/// Parsing has seen that the header is there.
-fn on_header<H>(header: Result<&mut H, DropReason>, change: impl FnOnce(&mut H)) {
-    match header {
-        Ok(header) => change(header),
-        Err(reason) => unreachable!("a parsed flow lost its header: {reason:?}"),
-    }
-}
-
-fn udp_without_checksum(frame: &impl Frame, flow: &Flow) -> bool {
-    flow.key.protocol == Protocol::Udp
-        && Udp::view(&frame.bytes()[Ethernet::LEN + usize::from(flow.header_len)..])
-            .is_ok_and(|udp| !udp.has_checksum())
-}
-
-/// A translated UDP packet that came without checksum gets one (`SEMANTICS.md` section 7).
-fn fill_in_udp_checksum(frame: &mut impl Frame, flow: &Flow) {
-    let packet = &mut frame.bytes_mut()[Ethernet::LEN..Ethernet::LEN + usize::from(flow.total_len)];
-    let (header, payload) = packet.split_at_mut(usize::from(flow.header_len));
-    let Ok((ip, _)) = Ipv4::view(header) else {
-        return;
-    };
-    let sum = ip.pseudo_header(payload.len() as u16).bytes(payload);
-    if let Ok(udp) = Udp::view_mut(payload) {
-        udp.set_checksum(sum.checksum());
+    } else {
+        udp.set_checksum(whole.checksum());
     }
 }

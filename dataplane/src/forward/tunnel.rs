@@ -4,7 +4,8 @@ use std::net::Ipv4Addr;
 
 use zerocopy::IntoBytes;
 
-use super::{Forwarder, Hop};
+use super::Forwarder;
+use crate::egress::Hop;
 use crate::io::{Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::ipv4::{Ipv4, NewHeader, protocol};
@@ -40,8 +41,9 @@ impl<P: Port> Forwarder<P> {
         if !frame.push_front(Ipv4::LEN) {
             return false;
         }
-        frame.bytes_mut()[Ethernet::LEN..Ethernet::LEN + Ipv4::LEN]
-            .copy_from_slice(outer.as_bytes());
+        let bytes = frame.bytes_mut();
+        bytes.copy_within(Ipv4::LEN..Ipv4::LEN + Ethernet::LEN, 0);
+        bytes[Ethernet::LEN..Ethernet::LEN + Ipv4::LEN].copy_from_slice(outer.as_bytes());
         true
     }
 }

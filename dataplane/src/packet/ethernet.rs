@@ -10,8 +10,8 @@ use crate::egress::Mac;
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug)]
 #[repr(C)]
 pub struct Ethernet {
-    dst: [u8; 6],
-    src: [u8; 6],
+    /// Destination, then source.
+    addresses: [u8; 12],
     ether_type: U16,
 }
 
@@ -37,7 +37,8 @@ impl Ethernet {
     /// Destination.
     #[inline]
     pub fn dst(&self) -> Mac {
-        Mac(self.dst)
+        let [a, b, c, d, e, f, ..] = self.addresses;
+        Mac([a, b, c, d, e, f])
     }
 
     /// EtherType, or a length below 1536.
@@ -46,11 +47,10 @@ impl Ethernet {
         self.ether_type.get()
     }
 
-    /// Sets both addresses.
+    /// Sets destination and source, in this order.
     #[inline]
-    pub fn readdress(&mut self, dst: Mac, src: Mac) {
-        self.dst = dst.0;
-        self.src = src.0;
+    pub fn readdress(&mut self, addresses: [u8; 12]) {
+        self.addresses = addresses;
     }
 
     /// Sets the EtherType.
@@ -78,7 +78,7 @@ mod tests {
         );
         assert_eq!(rest, [0x45]);
         let (ethernet, _) = Ethernet::view_mut(&mut frame).unwrap();
-        ethernet.readdress(Mac([2, 9, 9, 9, 9, 9]), Mac([2, 8, 8, 8, 8, 8]));
+        ethernet.readdress([2, 9, 9, 9, 9, 9, 2, 8, 8, 8, 8, 8]);
         assert_eq!(frame[..12], [2, 9, 9, 9, 9, 9, 2, 8, 8, 8, 8, 8]);
         assert_eq!(
             Ethernet::view(&frame[..13]).unwrap_err(),

@@ -171,30 +171,21 @@ impl Ipv4 {
         Ipv4Addr::from_bits(self.dst.get())
     }
 
-    /// Sets the source and patches the header checksum with it.
+    /// Sets both addresses, whose difference in the header's sum is `delta`; the checksum follows (RFC 1624, equation 3).
     #[inline]
-    pub fn set_src(&mut self, addr: Ipv4Addr) {
-        let sum = self.sum().replace_long(self.src.get(), addr.to_bits());
-        self.src.set(addr.to_bits());
-        self.checksum.set(sum.checksum());
+    pub fn translate(&mut self, src: Ipv4Addr, dst: Ipv4Addr, delta: u16) {
+        self.src.set(src.to_bits());
+        self.dst.set(dst.to_bits());
+        self.checksum.set(self.sum().word(delta).checksum());
     }
 
-    /// Sets the destination and patches the header checksum with it.
-    #[inline]
-    pub fn set_dst(&mut self, addr: Ipv4Addr) {
-        let sum = self.sum().replace_long(self.dst.get(), addr.to_bits());
-        self.dst.set(addr.to_bits());
-        self.checksum.set(sum.checksum());
-    }
-
-    /// Takes one off the TTL and patches the header checksum with it. The TTL must not be zero.
+    /// Takes one off the TTL, which must not be zero; the checksum follows.
     #[inline]
     pub fn decrement_ttl(&mut self) {
-        let old = u16::from_be_bytes([self.ttl, self.protocol]);
-        self.ttl = self.ttl.saturating_sub(1);
-        let new = u16::from_be_bytes([self.ttl, self.protocol]);
-        let sum = self.sum().replace_word(old, new);
-        self.checksum.set(sum.checksum());
+        /// One less in the upper byte of a word, in one's complement.
+        const LESS: u16 = !0x0100;
+        self.ttl = self.ttl.wrapping_sub(1);
+        self.checksum.set(self.sum().word(LESS).checksum());
     }
 
     /// Makes it the fragment at `offset` (in bytes, a multiple of eight) of `total_len` bytes; the header checksum
@@ -219,6 +210,7 @@ impl Ipv4 {
             .word(len)
     }
 
+    #[inline]
     fn sum(&self) -> Sum {
         Sum::of_checksum(self.checksum.get())
     }
@@ -246,8 +238,11 @@ mod tests {
         let mut bytes = header();
         let (ip, _) = Ipv4::view_mut(&mut bytes).unwrap();
         ip.decrement_ttl();
-        ip.set_dst(Ipv4Addr::new(192, 168, 1, 1));
-        ip.set_src(Ipv4Addr::new(10, 1, 1, 1));
+        let (src, dst) = (Ipv4Addr::new(10, 1, 1, 1), Ipv4Addr::new(192, 168, 1, 1));
+        let delta = Sum::default()
+            .replace_long(ip.src().to_bits(), src.to_bits())
+            .replace_long(ip.dst().to_bits(), dst.to_bits());
+        ip.translate(src, dst, delta.folded());
         ip.set_fragment(16, true, 36);
         assert_eq!(
             (ip.ttl(), ip.flags_offset(), ip.total_len()),

@@ -74,19 +74,12 @@ impl Tcp {
         self.flags
     }
 
-    /// Sets the source port; the checksum follows, with `delta` for what else changed under it.
+    /// Sets both ports; `delta` is the difference in the checksum's sum, addresses included (RFC 1624, equation 3).
     #[inline]
-    pub fn set_src_port(&mut self, port: u16, delta: impl FnOnce(Sum) -> Sum) {
-        let sum = delta(Sum::of_checksum(self.checksum.get())).replace_word(self.src_port(), port);
-        self.src_port.set(port);
-        self.checksum.set(sum.checksum());
-    }
-
-    /// Sets the destination port; the checksum follows, with `delta` for what else changed under it.
-    #[inline]
-    pub fn set_dst_port(&mut self, port: u16, delta: impl FnOnce(Sum) -> Sum) {
-        let sum = delta(Sum::of_checksum(self.checksum.get())).replace_word(self.dst_port(), port);
-        self.dst_port.set(port);
-        self.checksum.set(sum.checksum());
+    pub fn translate(&mut self, src_port: u16, dst_port: u16, delta: u16) {
+        self.src_port.set(src_port);
+        self.dst_port.set(dst_port);
+        self.checksum
+            .set(Sum::of_checksum(self.checksum.get()).word(delta).checksum());
     }
 }

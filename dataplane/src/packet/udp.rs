@@ -54,20 +54,15 @@ impl Udp {
         self.checksum.get() != 0
     }
 
-    /// Sets the source port; the checksum, if there is one, follows, with `delta` for what else changed under it.
+    /// Sets both ports; `delta` is the difference in the checksum's sum, addresses included (RFC 1624, equation 3). No
+    /// checksum stays none.
     #[inline]
-    pub fn set_src_port(&mut self, port: u16, delta: impl FnOnce(Sum) -> Sum) {
-        let old = self.src_port();
-        self.src_port.set(port);
-        self.patch(|sum| delta(sum).replace_word(old, port));
-    }
-
-    /// Sets the destination port; the checksum, if there is one, follows, with `delta` for what else changed under it.
-    #[inline]
-    pub fn set_dst_port(&mut self, port: u16, delta: impl FnOnce(Sum) -> Sum) {
-        let old = self.dst_port();
-        self.dst_port.set(port);
-        self.patch(|sum| delta(sum).replace_word(old, port));
+    pub fn translate(&mut self, src_port: u16, dst_port: u16, delta: u16) {
+        self.src_port.set(src_port);
+        self.dst_port.set(dst_port);
+        if self.has_checksum() {
+            self.set_checksum(Sum::of_checksum(self.checksum.get()).word(delta).checksum());
+        }
     }
 
     /// Sets the checksum field as it is: a sum for the NIC to go on from, or zero.
@@ -80,12 +75,5 @@ impl Udp {
     pub fn set_checksum(&mut self, checksum: u16) {
         self.checksum
             .set(if checksum == 0 { 0xffff } else { checksum });
-    }
-
-    fn patch(&mut self, change: impl FnOnce(Sum) -> Sum) {
-        if self.has_checksum() {
-            let sum = change(Sum::of_checksum(self.checksum.get()));
-            self.set_checksum(sum.checksum());
-        }
     }
 }

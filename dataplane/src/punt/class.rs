@@ -3,8 +3,8 @@
 //! The punt thread classifies, not the worker: so the worker's walk stays as short as it is, all workers share one
 //! bucket for each port and class (the limit is the limit, not N times it), and the bytes are in the cache anyway for the
 //! copy into the kernel. What this cannot do: a flood that fills the ring before the thread gets to it is dropped by
-//! the worker, of whatever class; policing a frame takes about a tenth of writing it, so that needs ten times the
-//! policed rate.
+//! the worker, of whatever class. A frame that is policed away costs the thread some 60 ns, so that takes more than ten
+//! million a second.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

@@ -2,7 +2,9 @@
 //!
 //! It blocks in poll(2) on the taps, so what the kernel sends is noticed at once. A worker makes no system call and so
 //! cannot wake it: the poll ends by itself after [`SHORTEST_WAIT`] while there is traffic, and later and later, up to
-//! [`LONGEST_WAIT`], while there is none.
+//! [`LONGEST_WAIT`], while there is none. Measured on two shared virtual cores: 2.5 % of one while idle, 16 % at a hundred
+//! to a thousand pings a second; those take 60-300 us (median), and the first one after a quiet time up to a
+//! millisecond more.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Protocol, RealServerSpec, RsId, Server, ServiceId, ServiceKey, ServiceSpec};
+use super::{Protocol, RealServerSpec, Server, ServiceId, ServiceKey, ServiceSpec};
 use crate::command::ServiceEdit;
 use crate::conn::FlowKey;
 use crate::sched::{self, Pool, Scheduler};
@@ -80,27 +80,23 @@ impl Services {
         service.spec.real_servers.get(place).copied()
     }
 
-    /// The state of a real server, or `None` when its place has another tenant.
+    /// The state of the real server at this place. A place keeps its tenant as long as connections refer to it.
     #[inline]
-    pub fn server(&self, id: RsId) -> Option<&Server> {
-        self.servers
-            .get(id.index as usize)
-            .filter(|server| server.generation == id.generation)
+    pub fn server_at(&self, place: u32) -> &Server {
+        &self.servers[place as usize]
     }
 
     /// Counts a new connection of the server, inactive at first.
-    pub fn bind(&mut self, id: RsId) {
-        let server = &mut self.servers[id.index as usize];
+    pub fn bind(&mut self, place: u32) {
+        let server = &mut self.servers[place as usize];
         server.inactive += 1;
         server.reached();
-        self.publish(id);
+        self.publish(place);
     }
 
     /// Counts the end of a connection that was active or not.
-    pub fn unbind(&mut self, id: RsId, active: bool) {
-        let Some(server) = self.current(id) else {
-            return;
-        };
+    pub fn unbind(&mut self, place: u32, active: bool) {
+        let server = &mut self.servers[place as usize];
         let count = if active {
             &mut server.active
         } else {
@@ -108,14 +104,12 @@ impl Services {
         };
         *count = count.saturating_sub(1);
         server.fell();
-        self.publish(id);
+        self.publish(place);
     }
 
     /// Counts a connection that became active or inactive.
-    pub fn set_active(&mut self, id: RsId, active: bool) {
-        let Some(server) = self.current(id) else {
-            return;
-        };
+    pub fn set_active(&mut self, place: u32, active: bool) {
+        let server = &mut self.servers[place as usize];
         let (from, to) = if active {
             (&mut server.inactive, &mut server.active)
         } else {
@@ -123,7 +117,7 @@ impl Services {
         };
         *from = from.saturating_sub(1);
         *to += 1;
-        self.publish(id);
+        self.publish(place);
     }
 
     /// The service as it is from now on.
@@ -179,7 +173,7 @@ impl Services {
             self.servers[id.index as usize].available = false;
         }
         for real in &spec.real_servers {
-            self.publish(real.id);
+            self.publish(real.id.index);
         }
     }
 
@@ -219,15 +213,9 @@ impl Services {
         }
     }
 
-    fn current(&mut self, id: RsId) -> Option<&mut Server> {
-        self.servers
-            .get_mut(id.index as usize)
-            .filter(|server| server.generation == id.generation)
-    }
-
-    fn publish(&self, id: RsId) {
-        let server = &self.servers[id.index as usize];
-        let cells = &self.cells.servers[id.index as usize];
+    fn publish(&self, place: u32) {
+        let server = &self.servers[place as usize];
+        let cells = &self.cells.servers[place as usize];
         cells.active.set(u64::from(server.active));
         cells.inactive.set(u64::from(server.inactive));
     }

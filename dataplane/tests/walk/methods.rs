@@ -81,7 +81,17 @@ fn tun_wraps_the_packet_for_the_server() {
     let mut rig = Rig::new(Protocol::Udp);
     rig.add_server(3, 80, Method::Tun);
     let packet = udp(SYN_FROM, (VIP, 80), b"hello");
+    let first = rig.packet(CLIENT_SIDE, &packet);
     let out = rig.packet(CLIENT_SIDE, &packet);
+    assert_eq!(
+        (first[0].to, first[0].from),
+        (mac_of(server(3)), mac(SERVER_SIDE))
+    );
+    assert_eq!(
+        first[0].packet[..],
+        out[0].packet[..],
+        "what is remembered does the same"
+    );
     let outer = etherparse::Ipv4HeaderSlice::from_slice(&out[0].packet).unwrap();
     assert_eq!(
         (outer.source_addr(), outer.destination_addr()),
@@ -118,6 +128,50 @@ fn udp_without_checksum_gets_one_both_ways() {
         rig.packet(SERVER_SIDE, &answer)[0].flow(),
         ((VIP, 80), SYN_FROM)
     );
+}
+
+#[test]
+fn a_remembered_next_hop_does_the_same_and_follows_changes() {
+    for method in [Method::Nat, Method::FullNat, Method::Dr] {
+        let mut rig = Rig::new(Protocol::Tcp);
+        rig.set_laddrs(&[LADDR]);
+        rig.add_server(1, 8080, method);
+        let packet = tcp(SYN_FROM, (VIP, 80), "S", b"");
+        let sent: Vec<Sent> = (0..3)
+            .flat_map(|_| rig.packet(CLIENT_SIDE, &packet))
+            .collect();
+        assert!(
+            sent.iter()
+                .all(|s| (s.to, &s.packet) == (mac_of(server(1)), &sent[0].packet)),
+            "{method:?}"
+        );
+        rig.command(sluice_dataplane::command::Command::PortState {
+            port: SERVER_SIDE,
+            mac: mac_of(server(99)),
+            mtu: 1500,
+        });
+        assert_eq!(rig.packet(CLIENT_SIDE, &packet)[0].from, mac_of(server(99)));
+        let mut fib = sluice_dataplane::egress::Fib::default();
+        let router = server(2);
+        fib.insert(
+            "0.0.0.0/0".parse().unwrap(),
+            sluice_dataplane::egress::Route::Via {
+                port: SERVER_SIDE,
+                gateway: Some(router),
+                source: LADDR,
+                mtu: None,
+            },
+        );
+        rig.command(sluice_dataplane::command::Command::Fib(
+            std::sync::Arc::new(fib),
+        ));
+        assert_eq!(rig.packet(CLIENT_SIDE, &packet)[0].to, mac_of(router));
+        rig.neighbour(SERVER_SIDE, router, Some(mac_of(server(77))));
+        assert_eq!(rig.packet(CLIENT_SIDE, &packet)[0].to, mac_of(server(77)));
+        rig.neighbour(SERVER_SIDE, router, None);
+        assert!(rig.packet(CLIENT_SIDE, &packet).is_empty());
+        assert_eq!(rig.cells.books.held.read(), 1);
+    }
 }
 
 #[test]

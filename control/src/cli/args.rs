@@ -1,0 +1,436 @@
+//! The command line of `sluice`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::api;
+
+/// The client of sluiced, the layer-4 load balancer.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluice",
+    version,
+    propagate_version = false,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    after_help = "\
+Examples:
+  sluice status                                        what runs, and how it does
+  sluice service add tcp 10.0.0.1:80 --scheduler rr    a virtual service
+  sluice server add tcp 10.0.0.1:80 192.168.1.1:80 --method nat --weight 3
+  sluice connections --client 198.51.100.7             who talks to what
+  sluice -o json stats | jq .totals                    for programs
+  watch -n1 sluice status                              for eyes
+
+Exit codes: 0 done; 1 the daemon refused or cannot be reached; 2 the command line is wrong.
+Errors are one line on standard error and name the parameter."
+)]
+pub(super) struct Cli {
+    /// The daemon's Unix socket.
+    #[arg(long, global = true, env = "SLUICE_SOCKET", value_name = "PATH", default_value = api::DEFAULT_SOCKET)]
+    pub(super) socket: PathBuf,
+
+    /// How answers are printed: tables, or the daemon's own JSON.
+    #[arg(short, long, global = true, value_enum, value_name = "FORMAT", default_value_t = Output::Table)]
+    pub(super) output: Output,
+
+    /// Seconds to wait for an answer.
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(super) timeout: u64,
+
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// How answers are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Virtual services: what clients connect to.
+    #[command(subcommand)]
+    Service(ServiceCommand),
+
+    /// Real servers: who answers for a service.
+    #[command(subcommand, alias = "real-server")]
+    Server(ServerCommand),
+
+    /// Local addresses: the sources of FULLNAT connections.
+    #[command(subcommand)]
+    Laddr(LaddrCommand),
+
+    /// One screen about everything: version, workers, ports, services, drops.
+    #[command(after_help = "\
+Rates are per second, smoothed over some seconds. k, M, G are powers of 1000. Byte rates are bytes, not bits, and count from
+the IP header on. `busy` is the share of a worker's turns, since start, that found something to do.")]
+    Status,
+
+    /// All counters, exact: totals, each worker's books, each port.
+    #[command(after_help = "\
+A worker's books balance at any instant:
+  rx + from kernel + handed in + generated + extra fragments
+    = tx + punted + handed out + merged + held + dropped")]
+    Stats,
+
+    /// Dropped packets by reason; only reasons that occurred, unless --all.
+    Drops {
+        /// Also reasons that did not occur.
+        #[arg(long)]
+        all: bool,
+    },
+
+    /// Connections, filtered.
+    #[command(
+        alias = "conns",
+        after_help = "\
+Examples:
+  sluice connections --protocol tcp --virtual 10.0.0.1:80
+  sluice connections --server 192.168.1.1 --limit 0 | wc -l
+
+Connections that come and go while the list is made may be missed. `expires` is minutes:seconds."
+    )]
+    Connections(ConnectionArgs),
+
+    /// The versions of the daemon, of its DPDK and of this client.
+    Version,
+
+    /// The daemon's methods with a line about each.
+    Methods,
+
+    /// Calls a method by hand and prints its answer as JSON.
+    #[command(after_help = r#"Examples:
+  sluice rpc version
+  sluice rpc service_add '{"service": {"protocol": "tcp", "address": "10.0.0.1:80"}, "scheduler": "rr"}'
+  sluice rpc real_server_add - < server.json"#)]
+    Rpc {
+        /// Method; `sluice methods` lists them.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
+        method: String,
+        /// Its parameters, a JSON object; `-` reads them from standard input.
+        #[arg(value_name = "JSON")]
+        params: Option<String>,
+    },
+
+    /// Prints completions for a shell.
+    #[command(after_help = "\
+Example:
+  sluice completions bash > /etc/bash_completion.d/sluice")]
+    Completions {
+        /// For which shell.
+        shell: Shell,
+    },
+
+    /// Does what ipvsadm would, with the same words, output and exit codes.
+    #[command(
+        disable_help_flag = true,
+        after_help = "\
+Also when this program is called by the name ipvsadm. Beyond ipvsadm 1.31, as in DPVS:
+  -b with -a or -e                      FULLNAT
+  -P -t SERVICE -z ADDRESS              add a local address
+  -Q -t SERVICE -z ADDRESS              delete a local address
+  -G [-t SERVICE]                       list local addresses
+
+Examples:
+  sluice ipvsadm -A -t 10.0.0.1:80 -s rr
+  sluice ipvsadm -Ln --stats
+  sluice ipvsadm -S -n > rules; sluice ipvsadm -R < rules"
+    )]
+    Ipvsadm {
+        /// As ipvsadm(8) has them.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServiceCommand {
+    /// Adds a service.
+    #[command(after_help = "\
+Example:
+  sluice service add tcp 10.0.0.1:80 --scheduler rr
+
+The address must be one of this machine's (`ip addr add`): elsewhere the service matches nothing, and `status` says so.")]
+    Add {
+        #[command(flatten)]
+        service: ServiceArgs,
+        /// Scheduler, as ipvsadm spells it: rr, wrr.
+        #[arg(short, long, default_value = "wrr")]
+        scheduler: String,
+    },
+    /// Changes a service; what is not given stays.
+    Set {
+        #[command(flatten)]
+        service: ServiceArgs,
+        /// Scheduler, as ipvsadm spells it: rr, wrr.
+        #[arg(short, long)]
+        scheduler: String,
+    },
+    /// Deletes a service and its real servers.
+    Delete {
+        #[command(flatten)]
+        service: ServiceArgs,
+    },
+    /// Lists services.
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum ServerCommand {
+    /// Adds a real server to a service.
+    #[command(after_help = "\
+Examples:
+  sluice server add tcp 10.0.0.1:80 192.168.1.1:8080 --method nat --weight 3
+  sluice server add tcp 10.0.0.1:80 192.168.1.2:80 --method dr --upper-threshold 1000
+
+Methods:
+  nat      the server's replies must come back through this machine (its default route)
+  dr       the server is on a network of ours and has the service's address on its loopback
+  tun      as dr, over IP-in-IP
+  fullnat  the server sees a local address of ours as the client; add one with `sluice laddr add` first
+With dr and tun the port is the service's whatever is given.")]
+    Add {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// How packets get there.
+        #[arg(short, long, value_enum, default_value_t = MethodArg::Dr)]
+        method: MethodArg,
+        /// Share of the new connections; 0 takes none.
+        #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+        weight: u32,
+        /// No new connections from this many on; 0 for no bound.
+        #[arg(short = 'x', long, value_name = "CONNECTIONS", default_value_t = 0)]
+        upper_threshold: u32,
+        /// New connections again below this many; 0 for three quarters of the upper threshold.
+        #[arg(short = 'y', long, value_name = "CONNECTIONS", default_value_t = 0)]
+        lower_threshold: u32,
+    },
+    /// Changes a real server; what is not given stays.
+    #[command(after_help = "\
+Example:
+  sluice server set tcp 10.0.0.1:80 192.168.1.1:8080 --weight 0    # drain it: known connections go on")]
+    Set {
+        #[command(flatten)]
+        server: ServerArgs,
+        #[command(flatten)]
+        change: ServerChange,
+    },
+    /// Deletes a real server; its connections get no more packets.
+    Delete {
+        #[command(flatten)]
+        server: ServerArgs,
+    },
+    /// Lists real servers.
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct ServerChange {
+    /// How packets of new connections get there.
+    #[arg(short, long, value_enum)]
+    pub(super) method: Option<MethodArg>,
+    /// Share of the new connections; 0 takes none.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+    pub(super) weight: Option<u32>,
+    /// No new connections from this many on; 0 for no bound.
+    #[arg(short = 'x', long, value_name = "CONNECTIONS")]
+    pub(super) upper_threshold: Option<u32>,
+    /// New connections again below this many; 0 for three quarters of the upper threshold.
+    #[arg(short = 'y', long, value_name = "CONNECTIONS")]
+    pub(super) lower_threshold: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum LaddrCommand {
+    /// Adds a local address to a service.
+    #[command(after_help = "\
+Example:
+  sluice laddr add tcp 10.0.0.1:80 192.168.1.200
+
+Each address and real server has some 64,000 ports, so as many connections at a time. Packets to unused ports of it are dropped, not
+given to the kernel: take addresses that nothing else uses.")]
+    Add(LaddrArgs),
+    /// Deletes a local address from a service.
+    Delete(LaddrArgs),
+    /// Lists local addresses.
+    List {
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct LaddrArgs {
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    /// The local address.
+    #[arg(value_name = "LOCAL_ADDRESS")]
+    pub(super) address: Ipv4Addr,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct ServiceArgs {
+    /// Transport protocol.
+    #[arg(value_enum)]
+    protocol: ProtocolArg,
+    /// Virtual address and port, as in 10.0.0.1:80.
+    #[arg(value_name = "SERVICE", value_parser = socket_address)]
+    service: SocketAddr,
+}
+
+impl ServiceArgs {
+    pub(super) fn reference(&self) -> api::ServiceRef {
+        api::ServiceRef {
+            protocol: self.protocol.into(),
+            address: self.service,
+        }
+    }
+}
+
+/// One service, or all.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct FilterArgs {
+    /// Only of the service with this protocol …
+    #[arg(value_enum, requires = "of_service")]
+    protocol: Option<ProtocolArg>,
+    /// … and this virtual address and port.
+    #[arg(id = "of_service", value_name = "SERVICE", value_parser = socket_address)]
+    service: Option<SocketAddr>,
+}
+
+impl FilterArgs {
+    pub(super) fn filter(&self) -> api::ServiceFilter {
+        let service = self.protocol.zip(self.service);
+        api::ServiceFilter {
+            service: service.map(|(protocol, address)| api::ServiceRef {
+                protocol: protocol.into(),
+                address,
+            }),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct ServerArgs {
+    #[command(flatten)]
+    pub(super) service: ServiceArgs,
+    /// The real server's address and port, as in 192.168.1.1:80.
+    #[arg(value_name = "SERVER", value_parser = socket_address)]
+    pub(super) server: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ConnectionArgs {
+    /// Only of this protocol.
+    #[arg(short, long, value_enum)]
+    protocol: Option<ProtocolArg>,
+    /// Only of this client.
+    #[arg(short, long, value_name = "ADDRESS")]
+    client: Option<Ipv4Addr>,
+    /// Only to this virtual address, or to one port of it.
+    #[arg(long = "virtual", value_name = "ADDRESS[:PORT]", value_parser = address_maybe_port)]
+    virtual_address: Option<(Ipv4Addr, Option<u16>)>,
+    /// Only to this real server.
+    #[arg(long, value_name = "ADDRESS")]
+    server: Option<Ipv4Addr>,
+    /// At most so many; 0 for all.
+    #[arg(short, long, value_name = "N", default_value_t = 1000)]
+    pub(super) limit: usize,
+}
+
+impl ConnectionArgs {
+    pub(super) fn filter(&self) -> api::ConnectionList {
+        api::ConnectionList {
+            protocol: self.protocol.map(Into::into),
+            client: self.client,
+            virtual_address: self.virtual_address.map(|(address, _)| address),
+            virtual_port: self.virtual_address.and_then(|(_, port)| port),
+            server: self.server,
+            limit: None,
+            cursor: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum ProtocolArg {
+    Tcp,
+    Udp,
+}
+
+impl From<ProtocolArg> for api::Protocol {
+    fn from(protocol: ProtocolArg) -> Self {
+        match protocol {
+            ProtocolArg::Tcp => Self::Tcp,
+            ProtocolArg::Udp => Self::Udp,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum MethodArg {
+    Nat,
+    Dr,
+    Tun,
+    Fullnat,
+}
+
+impl From<MethodArg> for api::Method {
+    fn from(method: MethodArg) -> Self {
+        match method {
+            MethodArg::Nat => Self::Nat,
+            MethodArg::Dr => Self::Dr,
+            MethodArg::Tun => Self::Tun,
+            MethodArg::Fullnat => Self::FullNat,
+        }
+    }
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    let expected = || "expected ADDRESS:PORT, as in 10.0.0.1:80".to_owned();
+    text.parse().map_err(|_| expected())
+}
+
+fn address_maybe_port(text: &str) -> Result<(Ipv4Addr, Option<u16>), String> {
+    let expected = || "expected ADDRESS or ADDRESS:PORT, as in 10.0.0.1:80".to_owned();
+    let (address, port) = match text.split_once(':') {
+        Some((address, port)) => (address, Some(port.parse().map_err(|_| expected())?)),
+        None => (text, None),
+    };
+    Ok((address.parse().map_err(|_| expected())?, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn virtual_addresses_come_with_or_without_a_port() {
+        let address = Ipv4Addr::new(10, 0, 0, 1);
+        assert_eq!(address_maybe_port("10.0.0.1"), Ok((address, None)));
+        assert_eq!(address_maybe_port("10.0.0.1:80"), Ok((address, Some(80))));
+        assert!(address_maybe_port("10.0.0.1:").is_err());
+        assert!(address_maybe_port("10.0.0.1:70000").is_err());
+    }
+}

@@ -1,0 +1,282 @@
+//! `service`, `server` and `laddr`: what changes the configuration, and their lists.
+
+use std::io::Write;
+
+use super::args::{LaddrCommand, ServerCommand, ServiceCommand};
+use super::output::{Columns, json, short, yes_no};
+use super::{Failure, decode, encode};
+use crate::api::{self, Applied, Method, Protocol, ServiceRef};
+use crate::client::Rpc;
+
+/// `sluice service …`.
+pub(super) fn service(
+    command: ServiceCommand,
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut change = Change { as_json, rpc, out };
+    match command {
+        ServiceCommand::Add { service, scheduler } => {
+            let service = service.reference();
+            let params = api::ServiceAdd { service, scheduler };
+            change.apply(
+                "service_add",
+                &params,
+                &format!("service {} added", name(service)),
+            )
+        }
+        ServiceCommand::Set { service, scheduler } => {
+            let service = service.reference();
+            let scheduler = Some(scheduler);
+            let params = api::ServiceSet { service, scheduler };
+            change.apply(
+                "service_set",
+                &params,
+                &format!("service {} changed", name(service)),
+            )
+        }
+        ServiceCommand::Delete { service } => {
+            let service = service.reference();
+            let params = api::ServiceOnly { service };
+            change.apply(
+                "service_delete",
+                &params,
+                &format!("service {} deleted", name(service)),
+            )
+        }
+        ServiceCommand::List { filter } => {
+            let method = "service_list";
+            let answer = change.rpc.call(method, encode(&filter.filter())?)?;
+            if as_json {
+                return Ok(json(out, &answer)?);
+            }
+            let list: api::ServiceList = decode(method, answer)?;
+            Ok(services(&list.services).print(out, "")?)
+        }
+    }
+}
+
+/// `sluice server …`.
+pub(super) fn server(
+    command: ServerCommand,
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut change = Change { as_json, rpc, out };
+    let said = |service: ServiceRef, server, what| {
+        format!("real server {server} of {} {what}", name(service))
+    };
+    match command {
+        ServerCommand::Add {
+            server,
+            method,
+            weight,
+            upper_threshold,
+            lower_threshold,
+        } => {
+            let (service, address) = (server.service.reference(), server.server);
+            let method = method.into();
+            let params = api::RealServerAdd {
+                service,
+                address,
+                method,
+                weight,
+                upper_threshold,
+                lower_threshold,
+            };
+            change.apply("real_server_add", &params, &said(service, address, "added"))
+        }
+        ServerCommand::Set {
+            server,
+            change: wanted,
+        } => {
+            let (service, address) = (server.service.reference(), server.server);
+            let params = api::RealServerSet {
+                service,
+                address,
+                method: wanted.method.map(Into::into),
+                weight: wanted.weight,
+                upper_threshold: wanted.upper_threshold,
+                lower_threshold: wanted.lower_threshold,
+            };
+            change.apply(
+                "real_server_set",
+                &params,
+                &said(service, address, "changed"),
+            )
+        }
+        ServerCommand::Delete { server } => {
+            let (service, address) = (server.service.reference(), server.server);
+            let params = api::RealServerRef { service, address };
+            change.apply(
+                "real_server_delete",
+                &params,
+                &said(service, address, "deleted"),
+            )
+        }
+        ServerCommand::List { filter } => {
+            let method = "real_server_list";
+            let answer = change.rpc.call(method, encode(&filter.filter())?)?;
+            if as_json {
+                return Ok(json(out, &answer)?);
+            }
+            let list: api::RealServerList = decode(method, answer)?;
+            Ok(servers(&list.real_servers).print(out, "")?)
+        }
+    }
+}
+
+/// `sluice laddr …`.
+pub(super) fn laddr(
+    command: LaddrCommand,
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut change = Change { as_json, rpc, out };
+    match command {
+        LaddrCommand::Add(args) => {
+            let (service, address) = (args.service.reference(), args.address);
+            let said = format!("local address {address} added to {}", name(service));
+            change.apply("laddr_add", &api::LaddrRef { service, address }, &said)
+        }
+        LaddrCommand::Delete(args) => {
+            let (service, address) = (args.service.reference(), args.address);
+            let said = format!("local address {address} deleted from {}", name(service));
+            change.apply("laddr_delete", &api::LaddrRef { service, address }, &said)
+        }
+        LaddrCommand::List { filter } => {
+            let method = "laddr_list";
+            let answer = change.rpc.call(method, encode(&filter.filter())?)?;
+            if as_json {
+                return Ok(json(out, &answer)?);
+            }
+            let list: api::LaddrList = decode(method, answer)?;
+            let mut columns = Columns::new(&["service", "local address"]);
+            for laddr in list.laddrs {
+                columns.row(vec![name(laddr.service), laddr.address.to_string()]);
+            }
+            Ok(columns.print(out, "")?)
+        }
+    }
+}
+
+struct Change<'a> {
+    as_json: bool,
+    rpc: &'a mut dyn Rpc,
+    out: &'a mut dyn Write,
+}
+
+impl Change<'_> {
+    fn apply(
+        &mut self,
+        method: &str,
+        params: &impl serde::Serialize,
+        said: &str,
+    ) -> Result<(), Failure> {
+        let answer = self.rpc.call(method, encode(params)?)?;
+        if self.as_json {
+            return Ok(json(self.out, &answer)?);
+        }
+        let Applied { revision } = decode(method, answer)?;
+        Ok(writeln!(self.out, "{said} (revision {revision})")?)
+    }
+}
+
+/// A service as people say it: `tcp 10.0.0.1:80`.
+pub(super) fn name(service: ServiceRef) -> String {
+    let protocol = protocol_name(service.protocol);
+    format!("{protocol} {}", service.address)
+}
+
+pub(super) fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    }
+}
+
+pub(super) fn method_name(method: Method) -> &'static str {
+    match method {
+        Method::Nat => "nat",
+        Method::Dr => "dr",
+        Method::Tun => "tun",
+        Method::FullNat => "fullnat",
+    }
+}
+
+fn services(services: &[api::Service]) -> Columns {
+    let mut columns = Columns::new(&[
+        "service",
+        "scheduler",
+        "VIP local",
+        ">servers",
+        ">active",
+        ">inactive",
+        ">conns",
+        ">conns/s",
+        ">in pkts/s",
+        ">out pkts/s",
+        "local addresses",
+    ]);
+    for service in services {
+        let sum =
+            |of: fn(&api::RealServer) -> u64| service.real_servers.iter().map(of).sum::<u64>();
+        let laddrs: Vec<String> = service.laddrs.iter().map(ToString::to_string).collect();
+        columns.row(vec![
+            name(service.service),
+            service.scheduler.clone(),
+            yes_no(service.vip_local),
+            service.real_servers.len().to_string(),
+            sum(|server| server.active).to_string(),
+            sum(|server| server.inactive).to_string(),
+            service.stats.conns.to_string(),
+            short(service.rates.cps),
+            short(service.rates.in_pps),
+            short(service.rates.out_pps),
+            laddrs.join(" "),
+        ]);
+    }
+    columns
+}
+
+fn servers(servers: &[api::RealServerOf]) -> Columns {
+    let mut columns = Columns::new(&[
+        "service",
+        "real server",
+        "method",
+        ">weight",
+        ">upper",
+        ">lower",
+        ">active",
+        ">inactive",
+        ">conns",
+        ">conns/s",
+        ">in pkts/s",
+        ">out pkts/s",
+    ]);
+    let bound = |threshold: u32| match threshold {
+        0 => "-".to_owned(),
+        threshold => threshold.to_string(),
+    };
+    for of in servers {
+        let server = of.real_server;
+        columns.row(vec![
+            name(of.service),
+            server.address.to_string(),
+            method_name(server.method).to_owned(),
+            server.weight.to_string(),
+            bound(server.upper_threshold),
+            bound(server.lower_threshold),
+            server.active.to_string(),
+            server.inactive.to_string(),
+            server.stats.conns.to_string(),
+            short(server.rates.cps),
+            short(server.rates.in_pps),
+            short(server.rates.out_pps),
+        ]);
+    }
+    columns
+}

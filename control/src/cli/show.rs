@@ -1,0 +1,286 @@
+//! `stats`, `drops`, `connections`, `version` and `methods`.
+
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use super::args::ConnectionArgs;
+use super::change::{method_name, protocol_name};
+use super::output::{self, Columns, duration, percent};
+use super::{Failure, Streams, decode, encode};
+use crate::api;
+use crate::client::Rpc;
+
+/// Connections are asked for in slices of at most so many, the daemon's own bound.
+const SLICE: usize = 10_000;
+
+/// `sluice stats`.
+pub(super) fn stats(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> Result<(), Failure> {
+    let answer = rpc.call("stats", Value::Null)?;
+    if as_json {
+        return Ok(output::json(out, &answer)?);
+    }
+    let stats: api::Stats = decode("stats", answer)?;
+    writeln!(
+        out,
+        "revision {}, up {}\n",
+        stats.revision,
+        duration(stats.uptime_s)
+    )?;
+    totals(&stats).print(out, "")?;
+    writeln!(out)?;
+    workers(&stats.workers).print(out, "")?;
+    writeln!(out)?;
+    Ok(ports(&stats.ports).print(out, "")?)
+}
+
+fn totals(stats: &api::Stats) -> Columns {
+    let mut columns = Columns::new(&["all services", ">total", ">per second"]);
+    let (totals, rates) = (&stats.totals, &stats.rates);
+    for (what, total, rate) in [
+        ("connections", totals.conns, rates.cps),
+        ("packets in", totals.in_packets, rates.in_pps),
+        ("packets out", totals.out_packets, rates.out_pps),
+        ("bytes in", totals.in_bytes, rates.in_bps),
+        ("bytes out", totals.out_bytes, rates.out_bps),
+    ] {
+        columns.row(vec![what.to_owned(), total.to_string(), rate.to_string()]);
+    }
+    columns
+}
+
+/// One column for each worker: their books are long.
+fn workers(workers: &[api::WorkerStats]) -> Columns {
+    let titles: Vec<String> = workers
+        .iter()
+        .map(|worker| format!(">{}", worker.worker))
+        .collect();
+    let titles: Vec<&str> = std::iter::once("worker")
+        .chain(titles.iter().map(String::as_str))
+        .collect();
+    let mut columns = Columns::new(&titles);
+    let mut row = |name: &str, value: &dyn Fn(&api::WorkerStats) -> String| {
+        let cells = std::iter::once(name.to_owned()).chain(workers.iter().map(value));
+        columns.row(cells.collect());
+    };
+    row("core", &|worker| worker.core.to_string());
+    row("revision applied", &|worker| worker.applied.to_string());
+    row("connections", &|worker| worker.connections.to_string());
+    row("connections at most", &|worker| {
+        worker.max_connections.to_string()
+    });
+    row("rx", &|worker| worker.rx.to_string());
+    row("rx bytes", &|worker| worker.rx_bytes.to_string());
+    row("from kernel", &|worker| worker.from_kernel.to_string());
+    row("handed in", &|worker| worker.handed_in.to_string());
+    row("generated", &|worker| worker.generated.to_string());
+    row("extra fragments", &|worker| {
+        worker.extra_fragments.to_string()
+    });
+    row("tx", &|worker| worker.tx.to_string());
+    row("tx bytes", &|worker| worker.tx_bytes.to_string());
+    row("punted to kernel", &|worker| worker.punted.to_string());
+    row("handed out", &|worker| worker.handed_out.to_string());
+    row("merged", &|worker| worker.merged.to_string());
+    row("held", &|worker| worker.held.to_string());
+    row("dropped", &|worker| worker.dropped.to_string());
+    row("busy", &|worker| percent(worker.busy_polls, worker.polls));
+    columns
+}
+
+fn ports(ports: &[api::PortStats]) -> Columns {
+    let mut columns = Columns::new(&[
+        "port",
+        "MAC",
+        ">rx",
+        ">tx",
+        ">rx missed",
+        ">rx errors",
+        ">rx no buffer",
+    ]);
+    for port in ports {
+        columns.row(vec![
+            port.name.clone(),
+            port.mac.clone(),
+            port.rx.to_string(),
+            port.tx.to_string(),
+            port.rx_missed.to_string(),
+            port.rx_errors.to_string(),
+            port.rx_nombuf.to_string(),
+        ]);
+    }
+    columns
+}
+
+/// `sluice drops`.
+pub(super) fn drops(
+    all: bool,
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let answer = rpc.call("drops", Value::Null)?;
+    if as_json {
+        return Ok(output::json(out, &answer)?);
+    }
+    let api::Drops { mut drops } = decode("drops", answer)?;
+    if !all {
+        drops.retain(|drop| drop.packets > 0);
+    }
+    if drops.is_empty() {
+        return Ok(writeln!(out, "no packet was dropped")?);
+    }
+    Ok(drop_table(&drops).print(out, "")?)
+}
+
+pub(super) fn drop_table(drops: &[api::Drop]) -> Columns {
+    let mut columns = Columns::new(&["dropped because", ">packets", "which means"]);
+    for drop in drops {
+        columns.row(vec![
+            drop.reason.clone(),
+            drop.packets.to_string(),
+            drop.description.clone(),
+        ]);
+    }
+    columns
+}
+
+/// `sluice connections`: slice after slice, each printed as it comes.
+pub(super) fn connections(
+    args: &ConnectionArgs,
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    let method = "connection_list";
+    let mut params = args.filter();
+    let mut left = if args.limit == 0 {
+        usize::MAX
+    } else {
+        args.limit
+    };
+    let mut all = Vec::new();
+    if !as_json {
+        line(
+            streams.out,
+            [
+                "proto", "state", "expires", "client", "virtual", "server", "local", "method",
+                "worker",
+            ],
+        )?;
+    }
+    loop {
+        params.limit = Some(left.min(SLICE));
+        let mut answer = rpc.call(method, encode(&params)?)?;
+        let entries = answer.get("connections").and_then(Value::as_array);
+        left = left.saturating_sub(entries.map_or(0, Vec::len));
+        params.cursor = answer
+            .get("cursor")
+            .and_then(Value::as_str)
+            .map(str::to_owned);
+        if as_json {
+            if let Some(Value::Array(entries)) = answer.get_mut("connections") {
+                all.append(entries);
+            }
+        } else {
+            let slice: api::Connections = decode(method, answer)?;
+            slice
+                .connections
+                .iter()
+                .try_for_each(|connection| connection_line(streams.out, connection))?;
+        }
+        if left == 0 || params.cursor.is_none() {
+            break;
+        }
+    }
+    if as_json {
+        let mut answer = json!({"connections": all});
+        if let Some(cursor) = params.cursor {
+            answer["cursor"] = cursor.into();
+        }
+        return Ok(output::json(streams.out, &answer)?);
+    }
+    if params.cursor.is_some() {
+        streams.out.flush()?;
+        writeln!(
+            streams.err,
+            "the first {} are shown; --limit N shows more, --limit 0 all",
+            args.limit
+        )?;
+    }
+    Ok(())
+}
+
+fn connection_line(out: &mut dyn Write, connection: &api::Connection) -> Result<(), Failure> {
+    let seconds = connection.expires_ms / 1000;
+    let expires = format!("{:02}:{:02}", seconds / 60, seconds % 60);
+    let local = connection
+        .local
+        .map_or_else(|| "-".to_owned(), |local| local.to_string());
+    let cells = [
+        protocol_name(connection.protocol),
+        &connection.state,
+        &expires,
+        &connection.client.to_string(),
+        &connection.virtual_address.to_string(),
+        &connection.server.to_string(),
+        &local,
+        method_name(connection.method),
+        &connection.worker.to_string(),
+    ];
+    line(out, cells)
+}
+
+/// Fixed columns, since the list may be too long to be measured first.
+fn line(out: &mut dyn Write, cells: [&str; 9]) -> Result<(), Failure> {
+    let [
+        proto,
+        state,
+        expires,
+        client,
+        virtual_address,
+        server,
+        local,
+        method,
+        worker,
+    ] = cells;
+    writeln!(
+        out,
+        "{proto:<5}  {state:<11}  {expires:>7}  {client:<21}  {virtual_address:<21}  {server:<21}  {local:<21}  {method:<7}  {worker}"
+    )?;
+    Ok(())
+}
+
+/// `sluice version`.
+pub(super) fn version(
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let answer = rpc.call("version", Value::Null)?;
+    if as_json {
+        return Ok(output::json(out, &answer)?);
+    }
+    let version: api::Version = decode("version", answer)?;
+    writeln!(out, "sluiced {}", version.sluice)?;
+    writeln!(out, "DPDK    {}", version.dpdk)?;
+    Ok(writeln!(out, "sluice  {}", env!("CARGO_PKG_VERSION"))?)
+}
+
+/// `sluice methods`.
+pub(super) fn methods(
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let answer = rpc.call("rpc_methods", Value::Null)?;
+    if as_json {
+        return Ok(output::json(out, &answer)?);
+    }
+    let api::Methods { methods } = decode("rpc_methods", answer)?;
+    let mut columns = Columns::new(&["method", "what it does"]);
+    for method in methods {
+        columns.row(vec![method.name, method.description]);
+    }
+    Ok(columns.print(out, "")?)
+}

@@ -1,0 +1,411 @@
+//! A daemon for tests: it keeps services as sluiced does and forwards nothing.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::thread;
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::api::{
+    Applied, Connection, ConnectionList, Connections, Counters, Drop, Drops, ErrorData, ErrorKind,
+    LaddrList, LaddrRef, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd,
+    RealServerList, RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd, ServiceFilter,
+    ServiceList, ServiceOnly, ServiceRef, ServiceSet, Stats, Version, WorkerStats,
+};
+use crate::client::{Rpc, RpcError};
+
+/// The state of one.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FakeDaemon {
+    pub(crate) services: Vec<Service>,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) drops: Vec<Drop>,
+    pub(crate) revision: u64,
+    /// Every method called.
+    pub(crate) calls: Vec<String>,
+}
+
+type Answer = Result<Value, (ErrorKind, Option<&'static str>, String)>;
+
+impl Rpc for FakeDaemon {
+    fn call(&mut self, method: &str, params: Value) -> Result<Value, RpcError> {
+        self.calls.push(method.to_owned());
+        let answer = self.answer(method, params);
+        answer.map_err(|(kind, path, message)| RpcError::Refused {
+            code: kind.code(),
+            message,
+            data: Some(ErrorData {
+                kind,
+                path: path.map(str::to_owned),
+                workers: Vec::new(),
+                revision: None,
+            }),
+        })
+    }
+}
+
+impl FakeDaemon {
+    /// Serves connections to a socket at `path`, one after the other, for as long as the process lives.
+    pub(crate) fn serve(mut self, path: &Path) {
+        let _stale = std::fs::remove_file(path);
+        let listener = UnixListener::bind(path).unwrap();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                // A client may go away with our last newline unread, which reads as a reset.
+                for line in lines.map_while(Result::ok) {
+                    let request: Value = serde_json::from_str(&line).unwrap();
+                    let params = request.get("params").cloned().unwrap_or_default();
+                    let mut response = json!({"jsonrpc": "2.0", "id": request["id"]});
+                    match self.call(request["method"].as_str().unwrap(), params) {
+                        Ok(result) => response["result"] = result,
+                        Err(RpcError::Refused {
+                            code,
+                            message,
+                            data,
+                        }) => {
+                            response["error"] =
+                                json!({"code": code, "message": message, "data": data});
+                        }
+                        Err(other) => panic!("{other}"),
+                    }
+                    stream
+                        .write_all(format!("{response}\n").as_bytes())
+                        .unwrap();
+                }
+            }
+        });
+    }
+
+    fn answer(&mut self, method: &str, params: Value) -> Answer {
+        match method {
+            "service_add" => self.service_add(read(params)?),
+            "service_set" => self.service_set(read(params)?),
+            "service_delete" => {
+                let ServiceOnly { service } = read(params)?;
+                let at = self.position(service)?;
+                self.services.remove(at);
+                self.applied()
+            }
+            "service_list" => {
+                let ServiceFilter { service } = read(params)?;
+                let services = match service {
+                    Some(service) => vec![self.services[self.position(service)?].clone()],
+                    None => self.services.clone(),
+                };
+                write(&ServiceList {
+                    revision: self.revision,
+                    services,
+                })
+            }
+            "service_zero" => {
+                let ServiceFilter { service } = read(params)?;
+                let only = service.map(|service| self.position(service)).transpose()?;
+                for (at, service) in self.services.iter_mut().enumerate() {
+                    if only.is_none_or(|only| only == at) {
+                        service.stats = Counters::default();
+                        service
+                            .real_servers
+                            .iter_mut()
+                            .for_each(|server| server.stats = Counters::default());
+                    }
+                }
+                self.applied()
+            }
+            "real_server_add" => self.real_server_add(read(params)?),
+            "real_server_set" => self.real_server_set(read(params)?),
+            "real_server_delete" => {
+                let RealServerRef { service, address } = read(params)?;
+                let at = self.position(service)?;
+                let server = server_position(&self.services[at], address)?;
+                self.services[at].real_servers.remove(server);
+                self.applied()
+            }
+            "real_server_list" => {
+                let ServiceFilter { service } = read(params)?;
+                let all = self
+                    .services
+                    .iter()
+                    .filter(|known| service.is_none_or(|only| only == known.service));
+                let of = |known: &Service| {
+                    let service = known.service;
+                    let of = move |real_server: &RealServer| RealServerOf {
+                        service,
+                        real_server: *real_server,
+                    };
+                    known.real_servers.iter().map(of).collect::<Vec<_>>()
+                };
+                let real_servers = all.flat_map(of).collect();
+                write(&RealServerList {
+                    revision: self.revision,
+                    real_servers,
+                })
+            }
+            "laddr_add" => {
+                let LaddrRef { service, address } = read(params)?;
+                let at = self.position(service)?;
+                if self.services[at].laddrs.contains(&address) {
+                    return Err((
+                        ErrorKind::LaddrExists,
+                        Some("address"),
+                        format!("{address} is there already"),
+                    ));
+                }
+                self.services[at].laddrs.push(address);
+                self.applied()
+            }
+            "laddr_delete" => {
+                let LaddrRef { service, address } = read(params)?;
+                let at = self.position(service)?;
+                let laddrs = &mut self.services[at].laddrs;
+                let missing = || {
+                    (
+                        ErrorKind::NoSuchLaddr,
+                        Some("address"),
+                        format!("there is no {address}"),
+                    )
+                };
+                let laddr = laddrs
+                    .iter()
+                    .position(|known| *known == address)
+                    .ok_or_else(missing)?;
+                laddrs.remove(laddr);
+                self.applied()
+            }
+            "laddr_list" => {
+                let ServiceFilter { service } = read(params)?;
+                let all = self
+                    .services
+                    .iter()
+                    .filter(|known| service.is_none_or(|only| only == known.service));
+                let of = |known: &Service| {
+                    let service = known.service;
+                    let of = move |address: &_| LaddrRef {
+                        service,
+                        address: *address,
+                    };
+                    known.laddrs.iter().map(of).collect::<Vec<_>>()
+                };
+                write(&LaddrList {
+                    laddrs: all.flat_map(of).collect(),
+                })
+            }
+            "connection_list" => self.connection_list(&read(params)?),
+            "version" => write(&Version {
+                sluice: "0.1.0".to_owned(),
+                dpdk: "22.11.7".to_owned(),
+            }),
+            "rpc_methods" => write(&Methods {
+                methods: vec![MethodInfo {
+                    name: "version".to_owned(),
+                    description: "What runs. No parameters.".to_owned(),
+                }],
+            }),
+            "stats" => write(&self.stats()),
+            "drops" => write(&Drops {
+                drops: self.drops.clone(),
+            }),
+            _ => Err((
+                ErrorKind::MethodNotFound,
+                None,
+                format!("there is no method {method}"),
+            )),
+        }
+    }
+
+    fn service_add(&mut self, params: ServiceAdd) -> Answer {
+        if self.position(params.service).is_ok() {
+            return Err((
+                ErrorKind::ServiceExists,
+                Some("service"),
+                "there is such a service already".to_owned(),
+            ));
+        }
+        known_scheduler(&params.scheduler)?;
+        self.services.push(Service {
+            service: params.service,
+            scheduler: params.scheduler,
+            vip_local: true,
+            laddrs: Vec::new(),
+            stats: Counters::default(),
+            rates: Rates::default(),
+            real_servers: Vec::new(),
+        });
+        self.applied()
+    }
+
+    fn service_set(&mut self, params: ServiceSet) -> Answer {
+        let at = self.position(params.service)?;
+        if let Some(scheduler) = params.scheduler {
+            known_scheduler(&scheduler)?;
+            self.services[at].scheduler = scheduler;
+        }
+        self.applied()
+    }
+
+    fn real_server_add(&mut self, params: RealServerAdd) -> Answer {
+        let at = self.position(params.service)?;
+        let address = params.address;
+        if matches!(address.ip(), IpAddr::V4(ip) if ip.is_multicast() || ip.is_broadcast()) {
+            return Err((
+                ErrorKind::InvalidParams,
+                Some("address"),
+                format!("{} is not unicast", address.ip()),
+            ));
+        }
+        if params.lower_threshold > params.upper_threshold {
+            let message = "the lower threshold is above the upper one".to_owned();
+            return Err((ErrorKind::OutOfRange, Some("lower_threshold"), message));
+        }
+        if server_position(&self.services[at], address).is_ok() {
+            return Err((
+                ErrorKind::ServerExists,
+                Some("address"),
+                format!("{address} is there already"),
+            ));
+        }
+        let server = RealServer {
+            address,
+            method: params.method,
+            weight: params.weight,
+            upper_threshold: params.upper_threshold,
+            lower_threshold: params.lower_threshold,
+            active: 0,
+            inactive: 0,
+            stats: Counters::default(),
+            rates: Rates::default(),
+        };
+        self.services[at].real_servers.insert(0, server);
+        self.applied()
+    }
+
+    fn real_server_set(&mut self, params: RealServerSet) -> Answer {
+        let at = self.position(params.service)?;
+        let server = server_position(&self.services[at], params.address)?;
+        let server = &mut self.services[at].real_servers[server];
+        server.method = params.method.unwrap_or(server.method);
+        server.weight = params.weight.unwrap_or(server.weight);
+        server.upper_threshold = params.upper_threshold.unwrap_or(server.upper_threshold);
+        server.lower_threshold = params.lower_threshold.unwrap_or(server.lower_threshold);
+        self.applied()
+    }
+
+    /// In slices of two at most, so that clients must follow the cursor.
+    fn connection_list(&self, params: &ConnectionList) -> Answer {
+        let start: usize = params
+            .cursor
+            .as_deref()
+            .map_or(0, |cursor| cursor.parse().unwrap());
+        let limit = params.limit.unwrap_or(1000).min(2);
+        let wanted = |known: &&Connection| {
+            params
+                .protocol
+                .is_none_or(|protocol| protocol == known.protocol)
+        };
+        let wanted: Vec<_> = self.connections.iter().filter(wanted).cloned().collect();
+        let end = wanted.len().min(start + limit);
+        write(&Connections {
+            connections: wanted[start..end].to_vec(),
+            cursor: (end < wanted.len()).then(|| end.to_string()),
+        })
+    }
+
+    fn stats(&self) -> Stats {
+        Stats {
+            revision: self.revision,
+            uptime_s: 3725,
+            totals: Counters::default(),
+            rates: Rates {
+                cps: 1500,
+                ..Rates::default()
+            },
+            workers: vec![WorkerStats {
+                core: 1,
+                max_connections: 1_048_576,
+                polls: 1000,
+                busy_polls: 250,
+                ..WorkerStats::default()
+            }],
+            ports: vec![PortStats {
+                name: "client".to_owned(),
+                mac: "02:00:00:00:00:01".to_owned(),
+                link_up: true,
+                speed_mbps: 10_000,
+                mtu: 1500,
+                exception: Some("sl-client".to_owned()),
+                rx: 12_345,
+                tx: 0,
+                rx_missed: 0,
+                rx_errors: 0,
+                rx_nombuf: 0,
+            }],
+        }
+    }
+
+    fn position(
+        &self,
+        service: ServiceRef,
+    ) -> Result<usize, (ErrorKind, Option<&'static str>, String)> {
+        let found = self
+            .services
+            .iter()
+            .position(|known| known.service == service);
+        found.ok_or((
+            ErrorKind::NoSuchService,
+            Some("service"),
+            "there is no such service".to_owned(),
+        ))
+    }
+
+    fn applied(&mut self) -> Answer {
+        self.revision += 1;
+        write(&Applied {
+            revision: self.revision,
+        })
+    }
+}
+
+fn server_position(
+    service: &Service,
+    address: SocketAddr,
+) -> Result<usize, (ErrorKind, Option<&'static str>, String)> {
+    let found = service
+        .real_servers
+        .iter()
+        .position(|known| known.address == address);
+    found.ok_or((
+        ErrorKind::NoSuchServer,
+        Some("address"),
+        format!("the service has no {address}"),
+    ))
+}
+
+fn known_scheduler(name: &str) -> Result<(), (ErrorKind, Option<&'static str>, String)> {
+    const KNOWN: &[&str] = &[
+        "rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh",
+        "twos",
+    ];
+    match KNOWN.contains(&name) {
+        true => Ok(()),
+        false => Err((
+            ErrorKind::NoSuchScheduler,
+            Some("scheduler"),
+            format!("there is no scheduler {name}"),
+        )),
+    }
+}
+
+fn read<T: DeserializeOwned>(
+    params: Value,
+) -> Result<T, (ErrorKind, Option<&'static str>, String)> {
+    serde_json::from_value(params)
+        .map_err(|error| (ErrorKind::InvalidParams, None, error.to_string()))
+}
+
+fn write(answer: &impl serde::Serialize) -> Answer {
+    Ok(serde_json::to_value(answer).unwrap())
+}

@@ -1,0 +1,415 @@
+//! From a [`Command`] to calls of the daemon, and from its errors to the kernel's words (`SEMANTICS.md` section 11).
+
+use std::io::Read;
+use std::net::IpAddr;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::command::{Command, Forward, List, Protocol, Server, Service, ServiceId, Tunnel, What};
+use super::listing::{self, Addresses};
+use super::names::Names;
+use super::parse::parse;
+use super::rows::{self, ServiceRow};
+use super::{Outcome, save};
+use crate::api::{self, ErrorKind};
+use crate::client::{Rpc, RpcError, ask};
+
+const USAGE: &str = include_str!("usage.txt");
+/// Connections are asked for in slices of so many.
+const SLICE: usize = 10_000;
+
+/// Executes command lines against one daemon.
+pub(super) struct Session<'a> {
+    rpc: &'a mut dyn Rpc,
+    names: &'a dyn Names,
+    out: String,
+    err: String,
+}
+
+/// Why a command failed: its exit code and its line on standard error.
+struct Failure {
+    rc: i32,
+    text: String,
+}
+
+type Done = Result<(), Failure>;
+
+impl<'a> Session<'a> {
+    pub(super) fn new(rpc: &'a mut dyn Rpc, names: &'a dyn Names) -> Self {
+        Self {
+            rpc,
+            names,
+            out: String::new(),
+            err: String::new(),
+        }
+    }
+
+    /// Executes one command line; `-R` reads `stdin`.
+    pub(super) fn run(mut self, args: &[String], stdin: &mut dyn Read) -> Outcome {
+        let rc = match parse(args, self.names) {
+            Ok(Command::Restore) => self.restore(stdin),
+            Ok(command) => self.execute(command),
+            Err(unusable) => self.complain(unusable.rc, &unusable.text),
+        };
+        Outcome {
+            rc,
+            out: self.out,
+            err: self.err,
+        }
+    }
+
+    fn complain(&mut self, rc: i32, text: &str) -> i32 {
+        self.err.push_str(text);
+        self.err.push('\n');
+        rc
+    }
+
+    fn execute(&mut self, command: Command) -> i32 {
+        match self.perform(command) {
+            Ok(()) => 0,
+            Err(failure) => self.complain(failure.rc, &failure.text),
+        }
+    }
+
+    /// `-R`: line by line. What the daemon refuses does not stop it; a line that is no command does.
+    fn restore(&mut self, stdin: &mut dyn Read) -> i32 {
+        let mut bytes = Vec::new();
+        if let Err(error) = stdin.read_to_end(&mut bytes) {
+            return self.complain(255, &format!("cannot read standard input: {error}"));
+        }
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            if words.first().is_some_and(|word| word == "ipvsadm") {
+                words.remove(0);
+            }
+            if words.is_empty() {
+                continue;
+            }
+            match parse(&words, self.names) {
+                Ok(Command::Restore) => {
+                    return self.complain(2, "Illegal 'restore' command within a restore");
+                }
+                Ok(command) => drop(self.execute(command)),
+                Err(unusable) => return self.complain(unusable.rc, &unusable.text),
+            }
+        }
+        0
+    }
+
+    fn perform(&mut self, command: Command) -> Done {
+        match command {
+            Command::Help => self.out.push_str(USAGE),
+            Command::Version => {
+                // What stock prints before its usage.
+                let version = USAGE.lines().next().unwrap_or_default();
+                self.out.push_str(version);
+                self.out.push('\n');
+            }
+            Command::AddService(service) => {
+                let params = api::ServiceAdd {
+                    service: new_service(&service)?,
+                    scheduler: service.scheduler,
+                };
+                self.change("service_add", &params, Object::Service)?;
+            }
+            Command::EditService(service) => {
+                let params = api::ServiceSet {
+                    service: known_service(service.id, Object::Service)?,
+                    scheduler: Some(new_service(&service).map(|_| service.scheduler)?),
+                };
+                self.change("service_set", &params, Object::Service)?;
+            }
+            Command::DeleteService(id) => {
+                let service = known_service(id, Object::Service)?;
+                self.change(
+                    "service_delete",
+                    &api::ServiceOnly { service },
+                    Object::Service,
+                )?;
+            }
+            Command::Flush => self.flush()?,
+            Command::AddServer(server) => {
+                let params = api::RealServerAdd {
+                    service: known_service(server.service, Object::Server)?,
+                    address: server.address,
+                    method: method(&server)?,
+                    weight: server.weight,
+                    upper_threshold: server.upper_threshold,
+                    lower_threshold: server.lower_threshold,
+                };
+                self.change("real_server_add", &params, Object::Server)?;
+            }
+            Command::EditServer(server) => {
+                let params = api::RealServerSet {
+                    service: known_service(server.service, Object::Server)?,
+                    address: server.address,
+                    method: Some(method(&server)?),
+                    weight: Some(server.weight),
+                    upper_threshold: Some(server.upper_threshold),
+                    lower_threshold: Some(server.lower_threshold),
+                };
+                self.change("real_server_set", &params, Object::Server)?;
+            }
+            Command::DeleteServer { service, address } => {
+                let service = known_service(service, Object::Server)?;
+                let params = api::RealServerRef { service, address };
+                self.change("real_server_delete", &params, Object::Server)?;
+            }
+            Command::List(list) => self.list(&list)?,
+            Command::Zero(id) => {
+                let service = id
+                    .map(|id| known_service(id, Object::Service))
+                    .transpose()?;
+                self.change(
+                    "service_zero",
+                    &api::ServiceFilter { service },
+                    Object::Service,
+                )?;
+            }
+            Command::Save { numeric } => {
+                let mut rows = self.services(None)?;
+                rows::sort(&mut rows);
+                let addresses = Addresses::new(numeric, self.names);
+                self.out.push_str(&save::lines(&rows, &addresses));
+            }
+            Command::AddLaddr { service, address } => self.laddr("laddr_add", service, address)?,
+            Command::DeleteLaddr { service, address } => {
+                self.laddr("laddr_delete", service, address)?
+            }
+            Command::ListLaddrs(id) => self.list_laddrs(id)?,
+            Command::SetTimeouts => return Err(not_yet("connection timeouts (--set)")),
+            Command::StartSync => {
+                return Err(not_yet("connection synchronisation (--start-daemon)"));
+            }
+            Command::StopSync => return Err(failure(255, "No daemon is running")),
+            Command::Restore => unreachable!("-R is taken apart into lines before"),
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, method: &str, params: &impl Serialize, object: Object) -> Done {
+        let params = encode(params)?;
+        let done = ask::<Value>(self.rpc, method, params).map(drop);
+        done.map_err(|error| refused(&error, method, object))
+    }
+
+    /// `-C`: one service after the other.
+    fn flush(&mut self) -> Done {
+        for row in self.services(None)? {
+            let service = known_service(row.id, Object::Service)?;
+            let params = encode(&api::ServiceOnly { service })?;
+            match ask::<Value>(self.rpc, "service_delete", params) {
+                // Somebody else was faster.
+                Err(error) if error.kind() == Some(ErrorKind::NoSuchService) => {}
+                done => {
+                    drop(done.map_err(|error| refused(&error, "service_delete", Object::Service))?)
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn laddr(&mut self, method: &str, service: ServiceId, address: IpAddr) -> Done {
+        let service = known_service(service, Object::Server)?;
+        match address {
+            IpAddr::V4(address) => {
+                self.change(method, &api::LaddrRef { service, address }, Object::Laddr)
+            }
+            IpAddr::V6(_) => Err(not_yet("IPv6 local addresses")),
+        }
+    }
+
+    fn list_laddrs(&mut self, id: Option<ServiceId>) -> Done {
+        let rows = match id {
+            Some(id) => self.one_service(id)?,
+            None => self.services(None)?,
+        };
+        self.out.push_str("VIP:VPORT            TOTAL    SNAT_IP\n");
+        for row in rows {
+            if let ServiceId::Address { address, .. } = row.id {
+                self.out.push_str(&format!(
+                    "{:<20} {}\n",
+                    address.to_string(),
+                    row.laddrs.len()
+                ));
+                for laddr in row.laddrs {
+                    self.out.push_str(&format!("{:<29} {laddr}\n", ""));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn list(&mut self, list: &List) -> Done {
+        match list.what {
+            What::Timeouts => return Err(not_yet("connection timeouts (--timeout)")),
+            // There never is one, and then stock says nothing.
+            What::SyncDaemon => return Ok(()),
+            What::Connections => {
+                let connections = self.connections()?;
+                let lines = listing::connections(&connections, list, self.names);
+                self.out.push_str(&lines);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let mut rows = match list.service {
+            Some(id) => self.one_service(id)?,
+            None => self.services(None)?,
+        };
+        if !list.unsorted {
+            rows::sort(&mut rows);
+        }
+        self.out
+            .push_str(&listing::services(&rows, list, self.names));
+        Ok(())
+    }
+
+    fn connections(&mut self) -> Result<Vec<api::Connection>, Failure> {
+        let mut params = api::ConnectionList {
+            limit: Some(SLICE),
+            ..api::ConnectionList::default()
+        };
+        let mut connections = Vec::new();
+        loop {
+            let slice = ask::<api::Connections>(self.rpc, "connection_list", encode(&params)?);
+            let slice = slice.map_err(|error| failure(255, error.to_string()))?;
+            connections.extend(slice.connections);
+            params.cursor = slice.cursor;
+            if params.cursor.is_none() {
+                return Ok(connections);
+            }
+        }
+    }
+
+    fn services(&mut self, service: Option<api::ServiceRef>) -> Result<Vec<ServiceRow>, Failure> {
+        let params = encode(&api::ServiceFilter { service })?;
+        let list = ask::<api::ServiceList>(self.rpc, "service_list", params);
+        let list = list.map_err(|error| match error.kind() {
+            Some(ErrorKind::NoSuchService) => failure(1, NO_SERVICE),
+            _ => failure(255, error.to_string()),
+        })?;
+        Ok(list.services.into_iter().map(Into::into).collect())
+    }
+
+    fn one_service(&mut self, id: ServiceId) -> Result<Vec<ServiceRow>, Failure> {
+        let missing = || failure(1, NO_SERVICE);
+        let rows = self.services(Some(reference(id).ok_or_else(missing)?))?;
+        if rows.is_empty() {
+            Err(missing())
+        } else {
+            Ok(rows)
+        }
+    }
+}
+
+const NO_SERVICE: &str = "No such service";
+
+/// What a command is about; the same error has other words for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Object {
+    Service,
+    Server,
+    Laddr,
+}
+
+impl Object {
+    fn no_service(self) -> &'static str {
+        match self {
+            Self::Service => NO_SERVICE,
+            Self::Server | Self::Laddr => "Service not defined",
+        }
+    }
+}
+
+/// The kernel's words for an error of the daemon; its own where the kernel has none.
+fn refused(error: &RpcError, method: &str, object: Object) -> Failure {
+    const INVALID: &str =
+        "Invalid operation.  Possibly wrong module version, address not unicast, ...";
+    let text = match (error.kind(), object) {
+        (Some(ErrorKind::ServiceExists), _) => "Service already exists",
+        (Some(ErrorKind::ServerExists), _) => "Destination already exists",
+        (Some(ErrorKind::NoSuchService), object) => object.no_service(),
+        (Some(ErrorKind::NoSuchServer), _) => "No such destination",
+        (Some(ErrorKind::NoSuchScheduler), _) => "Scheduler or persistence engine not found",
+        (Some(ErrorKind::OutOfRange), _) => "Numerical result out of range",
+        (Some(ErrorKind::InvalidParams), Object::Service | Object::Server)
+            if is_bad_address(error) =>
+        {
+            INVALID
+        }
+        (Some(ErrorKind::MethodNotFound), _) => {
+            return not_yet(&format!("the daemon has no {method}"));
+        }
+        _ => return failure(255, error.to_string()),
+    };
+    failure(255, text)
+}
+
+/// Whether the daemon objects to an address as the kernel would. Of IPv6, which this version does not have at all, it has better to say.
+fn is_bad_address(error: &RpcError) -> bool {
+    let about_address = |path: &str| path.rsplit('.').next() == Some("address");
+    error.path().is_some_and(about_address) && !error.to_string().contains("IPv6")
+}
+
+fn failure(rc: i32, text: impl Into<String>) -> Failure {
+    let text = text.into();
+    Failure { rc, text }
+}
+
+fn not_yet(what: &str) -> Failure {
+    failure(255, format!("not in this version: {what}"))
+}
+
+fn encode(params: &impl Serialize) -> Result<Value, Failure> {
+    serde_json::to_value(params).map_err(|error| failure(255, error.to_string()))
+}
+
+fn reference(id: ServiceId) -> Option<api::ServiceRef> {
+    let ServiceId::Address { protocol, address } = id else {
+        return None;
+    };
+    let protocol = match protocol {
+        Protocol::Tcp => api::Protocol::Tcp,
+        Protocol::Udp => api::Protocol::Udp,
+        Protocol::Sctp => return None,
+    };
+    Some(api::ServiceRef { protocol, address })
+}
+
+/// The service of an existing id. Of kinds that this version does not have there is none.
+fn known_service(id: ServiceId, object: Object) -> Result<api::ServiceRef, Failure> {
+    reference(id).ok_or_else(|| failure(255, object.no_service()))
+}
+
+/// The service that is to be made or changed, if this version can make it.
+fn new_service(service: &Service) -> Result<api::ServiceRef, Failure> {
+    if service.persistence.is_some() {
+        return Err(not_yet("persistent services (-p)"));
+    }
+    if service.one_packet {
+        return Err(not_yet("one-packet scheduling (-o)"));
+    }
+    if service.engine.is_some() {
+        return Err(not_yet("persistence engines (--pe)"));
+    }
+    if service.sched_flags.0 != 0 {
+        return Err(not_yet("scheduler flags (-b)"));
+    }
+    match service.id {
+        ServiceId::Mark { .. } => Err(not_yet("services of firewall marks (-f)")),
+        id => reference(id).ok_or_else(|| not_yet("SCTP services (--sctp-service)")),
+    }
+}
+
+fn method(server: &Server) -> Result<api::Method, Failure> {
+    Ok(match server.forward {
+        Forward::Masq => api::Method::Nat,
+        Forward::Route => api::Method::Dr,
+        Forward::FullNat => api::Method::FullNat,
+        Forward::Tunnel(Tunnel::Ipip) => api::Method::Tun,
+        Forward::Tunnel(Tunnel::Gre { .. }) => return Err(not_yet("GRE tunnels (--tun-type gre)")),
+        Forward::Tunnel(Tunnel::Gue { .. }) => return Err(not_yet("GUE tunnels (--tun-type gue)")),
+    })
+}

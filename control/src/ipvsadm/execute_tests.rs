@@ -1,0 +1,323 @@
+//! What the traces cannot show: FULLNAT and local addresses, what is not in this version, and a daemon that is away.
+
+use serde_json::Value;
+
+use super::names::LocalNames;
+use super::{Outcome, run_with_names};
+use crate::api::{ErrorData, ErrorKind, Method};
+use crate::client::{Rpc, RpcError};
+use crate::fake_daemon::FakeDaemon;
+
+fn run(rpc: &mut dyn Rpc, line: &str) -> Outcome {
+    let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    run_with_names(&args, &mut std::io::empty(), rpc, &LocalNames)
+}
+
+fn ok(rpc: &mut dyn Rpc, line: &str) -> String {
+    let outcome = run(rpc, line);
+    assert_eq!(
+        (outcome.rc, outcome.err.as_str()),
+        (0, ""),
+        "ipvsadm {line}"
+    );
+    outcome.out
+}
+
+fn fails(rpc: &mut dyn Rpc, line: &str) -> (i32, String) {
+    let outcome = run(rpc, line);
+    assert_eq!(outcome.out, "", "ipvsadm {line}");
+    (outcome.rc, outcome.err)
+}
+
+/// Answers every call with one error.
+struct Failing(RpcError);
+
+impl Rpc for Failing {
+    fn call(&mut self, _method: &str, _params: Value) -> Result<Value, RpcError> {
+        Err(self.0.clone())
+    }
+}
+
+fn failing(kind: ErrorKind, path: Option<&str>, message: &str) -> Failing {
+    Failing(RpcError::Refused {
+        code: kind.code(),
+        message: message.to_owned(),
+        data: Some(ErrorData {
+            kind,
+            path: path.map(str::to_owned),
+            workers: Vec::new(),
+            revision: None,
+        }),
+    })
+}
+
+#[test]
+fn fullnat_is_b_with_servers_and_local_addresses_are_p_q_g_as_in_dpvs() {
+    let mut daemon = FakeDaemon::default();
+    ok(&mut daemon, "-A -t 10.0.0.1:80 -s rr");
+    ok(
+        &mut daemon,
+        "--add-laddr -z 192.168.1.200 -t 10.0.0.1:80 -F dpdk1",
+    );
+    ok(&mut daemon, "-P -z 192.168.1.201 -t 10.0.0.1:80");
+    ok(
+        &mut daemon,
+        "-a -t 10.0.0.1:80 -r 192.168.1.1:8080 -b -w 100",
+    );
+    assert_eq!(daemon.services[0].real_servers[0].method, Method::FullNat);
+    assert_eq!(
+        ok(&mut daemon, "-Ln -t 10.0.0.1:80").lines().last(),
+        Some("  -> 192.168.1.1:8080             FullNat 100    0          0         ")
+    );
+    assert_eq!(
+        ok(&mut daemon, "-G"),
+        "VIP:VPORT            TOTAL    SNAT_IP\n\
+         10.0.0.1:80          2\n\
+         \u{20}                             192.168.1.200\n\
+         \u{20}                             192.168.1.201\n"
+    );
+    let saved = "-A -t 10.0.0.1:80 -s rr\n\
+                 -P -t 10.0.0.1:80 -z 192.168.1.200\n\
+                 -P -t 10.0.0.1:80 -z 192.168.1.201\n\
+                 -a -t 10.0.0.1:80 -r 192.168.1.1:8080 -b -w 100\n";
+    assert_eq!(ok(&mut daemon, "-Sn"), saved);
+    let mut restored = FakeDaemon::default();
+    let outcome = run_with_names(
+        &["-R".to_owned()],
+        &mut saved.as_bytes(),
+        &mut restored,
+        &LocalNames,
+    );
+    assert_eq!(outcome, Outcome::default());
+    assert_eq!(ok(&mut restored, "-Sn"), saved);
+
+    ok(&mut daemon, "-Q -z 192.168.1.200 -t 10.0.0.1:80");
+    assert_eq!(daemon.services[0].laddrs.len(), 1);
+    assert_eq!(
+        fails(&mut daemon, "-Q -z 192.168.1.200 -t 10.0.0.1:80"),
+        (255, "address: there is no 192.168.1.200\n".to_owned())
+    );
+    assert_eq!(
+        fails(&mut daemon, "-P -t 10.0.0.1:80"),
+        (
+            2,
+            "You need to supply the 'laddr' option for the 'add-laddr' command\n".to_owned()
+        )
+    );
+}
+
+#[test]
+fn the_port_of_a_real_server_is_the_services_unless_translated() {
+    let mut daemon = FakeDaemon::default();
+    ok(&mut daemon, "-A -t 10.0.0.1:80 -s rr");
+    ok(&mut daemon, "-a -t 10.0.0.1:80 -r 192.168.1.1:8080 -g");
+    ok(&mut daemon, "-a -t 10.0.0.1:80 -r 192.168.1.2:8080 -m");
+    ok(&mut daemon, "-a -t 10.0.0.1:80 -r 192.168.1.3 -m");
+    ok(&mut daemon, "-a -t 10.0.0.1:80 -r 192.168.1.4:0 -m");
+    let addresses: Vec<_> = daemon.services[0]
+        .real_servers
+        .iter()
+        .rev()
+        .map(|server| server.address.to_string())
+        .collect();
+    assert_eq!(
+        addresses,
+        [
+            "192.168.1.1:80",
+            "192.168.1.2:8080",
+            "192.168.1.3:80",
+            "192.168.1.4:0"
+        ]
+    );
+}
+
+#[test]
+fn editing_resets_what_is_not_given() {
+    let mut daemon = FakeDaemon::default();
+    ok(&mut daemon, "-A -t 10.0.0.1:80 -s rr");
+    ok(
+        &mut daemon,
+        "-a -t 10.0.0.1:80 -r 192.168.1.1:80 -m -w 5 -x 10 -y 5",
+    );
+    ok(&mut daemon, "-e -t 10.0.0.1:80 -r 192.168.1.1:80");
+    let server = daemon.services[0].real_servers[0];
+    assert_eq!((server.method, server.weight), (Method::Dr, 1));
+    assert_eq!((server.upper_threshold, server.lower_threshold), (0, 0));
+    ok(&mut daemon, "-E -t 10.0.0.1:80");
+    assert_eq!(daemon.services[0].scheduler, "wlc");
+}
+
+#[test]
+fn connections_are_followed_over_all_slices() {
+    let mut daemon = FakeDaemon::default();
+    let connection = crate::api::Connection {
+        protocol: crate::api::Protocol::Udp,
+        state: "UDP".to_owned(),
+        expires_ms: 299_500,
+        client: "198.51.100.7:8002".parse().unwrap(),
+        virtual_address: "10.0.0.1:53".parse().unwrap(),
+        server: "192.168.1.3:53".parse().unwrap(),
+        local: None,
+        method: Method::Dr,
+        worker: 0,
+    };
+    daemon.connections = vec![connection; 5];
+    let out = ok(&mut daemon, "-Lnc");
+    assert_eq!(out.lines().count(), 7);
+    assert_eq!(
+        out.lines().last(),
+        Some("UDP 04:59  UDP         198.51.100.7:8002  10.0.0.1:53        192.168.1.3:53")
+    );
+    assert_eq!(daemon.calls, ["connection_list"; 3]);
+}
+
+#[test]
+fn flush_deletes_every_service_and_zero_asks_the_daemon() {
+    let mut daemon = FakeDaemon::default();
+    ok(&mut daemon, "-A -t 10.0.0.1:80 -s rr");
+    ok(&mut daemon, "-A -u 10.0.0.1:53 -s rr");
+    daemon.services[0].stats.conns = 5;
+    daemon.services[1].stats.conns = 6;
+    ok(&mut daemon, "-Z -t 10.0.0.1:80");
+    assert_eq!(
+        (
+            daemon.services[0].stats.conns,
+            daemon.services[1].stats.conns
+        ),
+        (0, 6)
+    );
+    ok(&mut daemon, "-Z");
+    assert_eq!(daemon.services[1].stats.conns, 0);
+    ok(&mut daemon, "-C");
+    assert!(daemon.services.is_empty());
+}
+
+#[test]
+fn what_the_daemon_cannot_do_yet_is_said_in_one_line() {
+    let mut daemon = FakeDaemon::default();
+    ok(&mut daemon, "-A -u 10.0.0.1:53 -s rr");
+    for (line, feature) in [
+        ("-A -t 10.0.0.1:80 -s rr -p", "persistent services (-p)"),
+        ("-A -u 10.0.0.1:54 -s rr -o", "one-packet scheduling (-o)"),
+        (
+            "-A -u 10.0.0.1:54 -s rr --pe sip",
+            "persistence engines (--pe)",
+        ),
+        ("-A -t 10.0.0.1:80 -s sh -b sh-port", "scheduler flags (-b)"),
+        ("-A -f 1 -s rr", "services of firewall marks (-f)"),
+        (
+            "-A --sctp-service 10.0.0.1:80 -s rr",
+            "SCTP services (--sctp-service)",
+        ),
+        (
+            "-a -u 10.0.0.1:53 -r 192.168.1.1 -i --tun-type gre",
+            "GRE tunnels (--tun-type gre)",
+        ),
+        (
+            "-a -u 10.0.0.1:53 -r 192.168.1.1 -i --tun-type gue --tun-port 6080",
+            "GUE tunnels (--tun-type gue)",
+        ),
+        ("--set 1 2 3", "connection timeouts (--set)"),
+        ("-L --timeout", "connection timeouts (--timeout)"),
+        (
+            "--start-daemon master --mcast-interface eth0",
+            "connection synchronisation (--start-daemon)",
+        ),
+    ] {
+        let error = (255, format!("not in this version: {feature}\n"));
+        assert_eq!(fails(&mut daemon, line), error, "ipvsadm {line}");
+    }
+    assert_eq!(daemon.services.len(), 1);
+    let mut old = failing(ErrorKind::MethodNotFound, None, "there is no such method");
+    assert_eq!(
+        fails(&mut old, "-Z"),
+        (
+            255,
+            "not in this version: the daemon has no service_zero\n".to_owned()
+        )
+    );
+}
+
+#[test]
+fn services_of_kinds_that_cannot_exist_yet_do_not_exist() {
+    let mut daemon = FakeDaemon::default();
+    let error = |rc, text: &str| (rc, format!("{text}\n"));
+    assert_eq!(fails(&mut daemon, "-L -f 99"), error(1, "No such service"));
+    assert_eq!(
+        fails(&mut daemon, "-D -f 99"),
+        error(255, "No such service")
+    );
+    assert_eq!(
+        fails(&mut daemon, "-Z -f 99"),
+        error(255, "No such service")
+    );
+    assert_eq!(
+        fails(&mut daemon, "-a -f 99 -r 192.168.1.1"),
+        error(255, "Service not defined")
+    );
+    assert_eq!(
+        fails(&mut daemon, "--stop-daemon master"),
+        error(255, "No daemon is running")
+    );
+    assert_eq!(ok(&mut daemon, "-L --daemon"), "");
+}
+
+#[test]
+fn errors_without_a_kernel_text_keep_the_daemons_words() {
+    let mut full = failing(
+        ErrorKind::Full,
+        None,
+        "10000 services are configured; raise max_services",
+    );
+    assert_eq!(
+        fails(&mut full, "-A -t 10.0.0.1:80 -s rr"),
+        (
+            255,
+            "10000 services are configured; raise max_services\n".to_owned()
+        )
+    );
+    let mut other = failing(
+        ErrorKind::InvalidParams,
+        Some("weigth"),
+        "unknown field `weigth`",
+    );
+    assert_eq!(
+        fails(&mut other, "-a -t 10.0.0.1:80 -r 192.168.1.1"),
+        (255, "unknown field `weigth`\n".to_owned())
+    );
+    let mut ipv6 = failing(
+        ErrorKind::InvalidParams,
+        Some("service.address"),
+        "IPv6 services come later",
+    );
+    assert_eq!(
+        fails(&mut ipv6, "-A -t [2001:db8::1]:80 -s rr"),
+        (
+            255,
+            "service.address: IPv6 services come later\n".to_owned()
+        )
+    );
+    let mut away = Failing(RpcError::PermissionDenied {
+        socket: "/s".to_owned(),
+    });
+    assert_eq!(fails(&mut away, "-Ln").0, 255);
+}
+
+#[test]
+fn a_mistake_in_restored_lines_stops_there_and_a_refusal_does_not() {
+    let mut daemon = FakeDaemon::default();
+    let lines = "-A -t 10.0.0.1:80 -s nosuch\n-A -t 10.0.0.1:81 -s rr\n-a -t 10.0.0.1:81 -w 3\n-A -t 10.0.0.1:82 -s rr\n";
+    let outcome = run_with_names(
+        &["-R".to_owned()],
+        &mut lines.as_bytes(),
+        &mut daemon,
+        &LocalNames,
+    );
+    assert_eq!(outcome.rc, 2);
+    assert_eq!(
+        outcome.err,
+        "Scheduler or persistence engine not found\n\
+         You need to supply the 'real-server' option for the 'add-server' command\n"
+    );
+    assert_eq!(daemon.services.len(), 1);
+}

@@ -1,0 +1,59 @@
+//! ipvsadm 1.31, in front of sluice: its grammar, its output and its exit codes, byte for byte, answered by the daemon.
+//!
+//! [`run`] takes a command line apart (`popt`, `options`, `parse`), makes it calls of the daemon (`execute`) and prints what comes
+//! back (`rows`, `listing`, `save`). The whole grammar of the manual page is there; what the daemon cannot do yet is refused with one line,
+//! `not in this version: …`. As DPVS has them: `-b` with `-a` and `-e` for FULLNAT, and `-P`, `-Q`, `-G` with `-z` for local
+//! addresses.
+//!
+//! The reference is `SEMANTICS.md` section 11 and every `ipvsadm` step of the recorded traces.
+
+use std::io::Read;
+
+use crate::client::Rpc;
+
+mod address;
+mod command;
+mod execute;
+mod listing;
+mod names;
+mod options;
+mod parse;
+mod popt;
+mod rows;
+mod save;
+mod tunnel;
+
+pub use names::{LocalNames, Names, SystemNames};
+
+/// What a command line came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit code.
+    pub rc: i32,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+/// Runs one command line (`args` without the program's name). `stdin` is read by `-R` only. Names are looked up as the system does.
+pub fn run(args: &[String], stdin: &mut dyn Read, rpc: &mut dyn Rpc) -> Outcome {
+    run_with_names(args, stdin, rpc, &SystemNames)
+}
+
+/// [`run`], with another idea of host and port names.
+pub fn run_with_names(
+    args: &[String],
+    stdin: &mut dyn Read,
+    rpc: &mut dyn Rpc,
+    names: &dyn Names,
+) -> Outcome {
+    execute::Session::new(rpc, names).run(args, stdin)
+}
+
+#[cfg(test)]
+mod execute_tests;
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod listing_tests;
