@@ -210,7 +210,8 @@ impl Eal {
             })?;
         outcome
             .recv()
-            .unwrap_or_else(|_| unreachable!("the main lcore's thread reports before it ends"))?;
+            .unwrap_or_else(|_| unreachable!("the main lcore's thread reports before it ends"))
+            .inspect_err(|_| memory::remove_own_files(&config.file_prefix))?;
         let eal = Self {
             file_prefix: config.file_prefix.clone(),
             backing,
