@@ -465,6 +465,12 @@ pub struct PortStats {
     pub rx_errors: u64,
     /// Receptions that failed for want of a buffer.
     pub rx_nombuf: u64,
+    /// Frames that workers punted and that the kernel did not get: over the rate of their class, mostly.
+    #[serde(default)]
+    pub to_kernel_dropped: u64,
+    /// Frames that the kernel sent and that no worker got.
+    #[serde(default)]
+    pub from_kernel_dropped: u64,
 }
 
 /// `drops`' answer.

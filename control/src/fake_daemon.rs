@@ -342,6 +342,8 @@ impl FakeDaemon {
                 rx_missed: 0,
                 rx_errors: 0,
                 rx_nombuf: 0,
+                to_kernel_dropped: 0,
+                from_kernel_dropped: 0,
             }],
         }
     }
