@@ -12,7 +12,7 @@ const FLOOR: &str = "22.11";
 /// Functions and types that are called by name; whatever they need comes with them. What `shim.h` declares is taken whole.
 const FUNCTIONS: &str = "rte_(eal_(init|remote_launch|wait_lcore)|version|strerror|get_tsc_hz|lcore_to_(socket|cpu)_id\
     |pdump_init|log_cur_msg_loglevel|malloc_get_socket_stats\
-    |mempool_(avail_count|calc_obj_size|obj_iter)|pktmbuf_(pool_create_by_ops|free_bulk)\
+    |mempool_(avail_count|calc_obj_size|create_empty|free|obj_iter|populate_default|set_ops_byname)|pktmbuf_(pool_init|init|free_bulk)|mbuf_best_mempool_ops\
     |eth_find_next|eth_(stats|macaddr)_get|eth_promiscuous_enable\
     |eth_[rt]x_queue_setup\
     |eth_dev_(info_get|configure|adjust_nb_rx_tx_desc|start|stop|close|[sg]et_mtu|socket_id\
@@ -87,7 +87,7 @@ fn generate(flags: &[String]) {
         .header("src/shim.h")
         .clang_args(flags)
         .allowlist_function(FUNCTIONS)
-        .allowlist_item("(sluice|SLUICE)_.*")
+        .allowlist_item("(sluice|SLUICE)_.*|rte_pktmbuf_pool_private")
         .opaque_type(OPAQUE)
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)

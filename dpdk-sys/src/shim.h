@@ -16,6 +16,7 @@
 #include <rte_log.h>
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 #include <rte_pdump.h>
 #include <rte_version.h>
@@ -35,6 +36,9 @@ enum {
 	SLUICE_MBUF_SIZE = sizeof(struct rte_mbuf),
 	SLUICE_PKTMBUF_HEADROOM = RTE_PKTMBUF_HEADROOM,
 	SLUICE_MBUF_MAX_ROOM = UINT16_MAX,
+	/* What a pool takes besides its objects and their ring. */
+	SLUICE_MEMPOOL_OVERHEAD = sizeof(struct rte_mempool) + RTE_MAX_LCORE * sizeof(struct rte_mempool_cache),
+	SLUICE_MEMPOOL_NO_IOVA_CONTIG = RTE_MEMPOOL_F_NO_IOVA_CONTIG,
 	SLUICE_MEMPOOL_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE,
 	SLUICE_MEMPOOL_NAME_SIZE = RTE_MEMPOOL_NAMESIZE,
 	SLUICE_ETH_NAME_SIZE = RTE_ETH_NAME_MAX_LEN,
