@@ -28,20 +28,17 @@ fn main() {
     for input in ["build.rs", "src/shim.h", "src/shim.c"] {
         println!("cargo::rerun-if-changed={input}");
     }
-    let library = pkg_config::Config::new()
+    // This prints what to link with; the linker leaves out the libraries that nobody calls.
+    if let Err(error) = pkg_config::Config::new()
         .atleast_version(FLOOR)
         .probe("libdpdk")
-        .unwrap_or_else(|error| stop("DPDK's headers and libraries", &error));
+    {
+        stop("libdpdk", &reason(&error));
+    }
     if let Err(error) = clang_sys::load() {
         stop("libclang", &error);
     }
-    let mut flags = compiler_flags();
-    flags.extend(
-        library
-            .include_paths
-            .iter()
-            .map(|path| format!("-I{}", path.display())),
-    );
+    let flags = compiler_flags();
     compile_shim(&flags);
     generate(&flags);
 }
@@ -104,19 +101,31 @@ fn generate(flags: &[String]) {
     }
 }
 
-/// One sentence, and the build is over.
+/// What pkg-config itself said, which knows whether DPDK is missing or too old.
+fn reason(error: &pkg_config::Error) -> String {
+    match error {
+        pkg_config::Error::Failure { output, .. }
+        | pkg_config::Error::ProbeFailure { output, .. } => {
+            String::from_utf8_lossy(&output.stderr).into_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// One sentence, and the build is over. Cargo fails by the error; by a status it would print all of our output.
 fn stop(missing: &str, error: &dyn std::fmt::Display) -> ! {
     let cause = error.to_string();
     let cause = cause
         .lines()
         .map(str::trim)
         .find(|line| !line.is_empty())
-        .unwrap_or("no reason given")
-        .trim_end_matches(['.', ':']);
+        .unwrap_or("no reason given");
+    // Compilers quote whole command lines; what they complain about is on stderr.
+    let cause: String = cause.chars().take(120).collect();
     println!(
-        "cargo::error={missing} not found or not usable ({cause}): sluice needs DPDK {FLOOR} or newer, libclang, \
+        "cargo::error={missing} is missing or not usable ({cause}): sluice is built with DPDK {FLOOR} or newer, libclang, \
          pkg-config and a C compiler; on Debian install them with \
          `apt-get install libdpdk-dev libclang-dev pkg-config gcc`."
     );
-    exit(1)
+    exit(0)
 }
