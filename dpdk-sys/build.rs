@@ -9,17 +9,21 @@ use std::process::{Command, exit};
 /// The oldest DPDK whose interface is used here.
 const FLOOR: &str = "22.11";
 
-/// Functions and types that are called by name; whatever they need comes with them. What `shim.h` declares is taken whole.
-const FUNCTIONS: &str = "rte_(eal_(init|remote_launch|wait_lcore)|version|strerror|get_tsc_hz|lcore_to_(socket|cpu)_id\
-    |pdump_init|log_cur_msg_loglevel|malloc_get_socket_stats\
-    |mempool_(avail_count|calc_obj_size|create_empty|free|obj_iter|populate_default|set_ops_byname)|pktmbuf_(pool_init|init|free_bulk)|mbuf_best_mempool_ops\
-    |eth_find_next|eth_(stats|macaddr)_get|eth_promiscuous_enable\
-    |eth_[rt]x_queue_setup\
-    |eth_dev_(info_get|configure|adjust_nb_rx_tx_desc|start|stop|close|[sg]et_mtu|socket_id\
-    |get_port_by_name|get_name_by_port|mac_addr_(add|remove)|rss_(reta_query|hash_conf_get)))";
+/// Functions that are called by name; the types they need come with them. What `shim.h` declares is taken whole.
+const FUNCTIONS: [&str; 8] = [
+    "rte_eal_(init|remote_launch|wait_lcore)",
+    "rte_(version|strerror|get_tsc_hz|lcore_to_socket_id|pdump_init|log_cur_msg_loglevel)",
+    "rte_mempool_(avail_count|calc_obj_size|create_empty|free|obj_iter|populate_default|set_ops_byname)",
+    "rte_(pktmbuf_(pool_init|init|free_bulk)|mbuf_best_mempool_ops|malloc_get_socket_stats)",
+    "rte_eth_(find_next|stats_get|macaddr_get|promiscuous_enable|[rt]x_queue_setup)",
+    "rte_eth_dev_(info_get|configure|adjust_nb_rx_tx_desc|start|stop|close|[sg]et_mtu)",
+    "rte_eth_dev_(get_port_by_name|get_name_by_port|socket_id|mac_addr_(add|remove))",
+    "rte_eth_dev_rss_(reta_query|hash_conf_get)",
+];
 
-/// Structures that pass through as they are: nobody looks inside, and some of them bindgen cannot express.
-const OPAQUE: &str = "rte_(arp_ipv4|arp_hdr|mbuf_.*|mempool_.*__.*|eth_(rxseg.*|switch_info|dcb_.*|vmdq_.*|thresh|intr_conf))";
+/// Structures that pass through as they are: nobody looks inside.
+const OPAQUE: &str =
+    "rte_(mbuf_.*|mempool_.*__.*|eth_(rxseg.*|switch_info|dcb_.*|vmdq_.*|thresh|intr_conf))";
 
 /// Structures only ever pointed at.
 const POINTED_AT: [&str; 3] = ["rte_device", "rte_mbuf", "rte_mempool"];
@@ -80,10 +84,12 @@ fn generate(flags: &[String]) {
                 "#[repr(C)] pub struct {name} {{ _opaque: [u8; 0] }}"
             ));
     }
+    for functions in FUNCTIONS {
+        builder = builder.allowlist_function(functions);
+    }
     let bindings = builder
         .header("src/shim.h")
         .clang_args(flags)
-        .allowlist_function(FUNCTIONS)
         .allowlist_item("(sluice|SLUICE)_.*|rte_pktmbuf_pool_private")
         .opaque_type(OPAQUE)
         .default_enum_style(bindgen::EnumVariation::Consts)

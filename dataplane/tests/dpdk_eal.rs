@@ -5,8 +5,9 @@
 mod support;
 
 use std::env;
-use std::path::Path;
-use std::process::Command;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -19,6 +20,11 @@ use support::{in_own_process, small, start};
 fn allowed_cores() -> Vec<usize> {
     let cores = core_affinity::get_core_ids().unwrap();
     cores.into_iter().map(|core| core.id).collect()
+}
+
+/// Where the instance keeps its files.
+fn runtime_dir(prefix: &str) -> PathBuf {
+    PathBuf::from("/var/run/dpdk").join(prefix)
 }
 
 #[test]
@@ -98,11 +104,16 @@ fn a_panic_of_a_worker_ends_the_process() {
         eal.launch(0, || panic!("as it must")).unwrap().wait();
         return;
     }
-    let output = Command::new(env::current_exe().unwrap())
+    let child = Command::new(env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
         .env("SLUICE_TEST_PANIC", "1")
-        .output()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
         .unwrap();
+    let left = runtime_dir(&format!("sluice-test-{}", child.id()));
+    let output = child.wait_with_output().unwrap();
+    fs::remove_dir_all(left).unwrap();
     assert!(!output.status.success());
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("as it must"), "{said}");
@@ -154,9 +165,9 @@ fn too_little_memory_is_said_with_the_shortfall() {
 #[test]
 fn what_dpdk_complains_about_is_quoted() {
     in_own_process("what_dpdk_complains_about_is_quoted", || {
-        let error = Eal::start(&small(&["net_nonsense0"]))
-            .unwrap_err()
-            .to_string();
+        let config = small(&["net_nonsense0"]);
+        let error = Eal::start(&config).unwrap_err().to_string();
+        assert!(!runtime_dir(&config.file_prefix).exists());
         assert!(error.contains("net_nonsense0"), "{error}");
         let again = Eal::start(&small(&[])).unwrap_err();
         assert!(matches!(again, EalError::AlreadyStarted));
@@ -183,7 +194,7 @@ fn a_living_instance_keeps_its_prefix_and_leaves_no_files() {
         let eal = Eal::start(&config).unwrap();
         assert_eq!(eal.backing(), Backing::Ordinary);
         assert!(eal.version().starts_with("DPDK "));
-        let folder = Path::new("/var/run/dpdk").join(&config.file_prefix);
+        let folder = runtime_dir(&config.file_prefix);
         assert!(folder.join("config").exists());
         // The second instance is this test once more, with the prefix told.
         let second = Command::new(env::current_exe().unwrap())

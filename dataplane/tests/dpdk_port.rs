@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
 use sluice_dataplane::dpdk::{Eal, EthPort, Mempool, PoolConfig, PortConfig, PortError};
+use sluice_dataplane::egress::Mac;
 use sluice_dataplane::io::{Burst, Frame, Port};
 use support::{in_own_process, start};
 
@@ -176,6 +177,23 @@ fn a_port_tells_its_mac_mtu_link_counters_and_how_it_spreads_frames() {
             assert_eq!(single.rss(), None);
         },
     );
+}
+
+#[test]
+fn another_mac_is_for_devices_that_filter_by_it() {
+    in_own_process("another_mac_is_for_devices_that_filter_by_it", || {
+        let eal = start(&["net_ring0", "net_null0"]);
+        let pool = pool(&eal);
+        let vrrp = Mac([0, 0, 0x5e, 0, 1, 1]);
+        let ring = EthPort::open(&eal, &PortConfig::new("net_ring0", 1), &[pool]).unwrap();
+        ring.add_mac(vrrp).unwrap();
+        let null = EthPort::open(&eal, &PortConfig::new("net_null0", 1), &[pool]).unwrap();
+        let error = null.add_mac(vrrp).unwrap_err().to_string();
+        assert!(
+            error.contains("net_null0: it could not be given another MAC"),
+            "{error}"
+        );
+    });
 }
 
 #[test]

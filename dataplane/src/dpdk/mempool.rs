@@ -30,7 +30,7 @@ pub struct PoolConfig {
     pub frames: u32,
     /// Bytes of the longest frame that fits one buffer. Longer ones are refused.
     pub frame_len: u16,
-    /// Frames that each lcore keeps for itself, at most 512 and at most two thirds of `frames`.
+    /// Frames that each lcore may keep for itself; at most 512, and at most half of `frames`, count.
     pub cache: u32,
     /// Where the memory shall be. Falls back to any other node.
     pub socket: Socket,
@@ -215,7 +215,10 @@ fn create(
             name.as_ptr(),
             config.frames,
             config.element(),
-            config.cache,
+            config
+                .cache
+                .min(sys::SLUICE_MEMPOOL_CACHE_MAX as u32)
+                .min(config.frames / 2),
             private,
             socket.0,
             flags,
@@ -231,11 +234,7 @@ fn create(
     // SAFETY: the pool is new, without objects and ours; the private area has the size of what is copied there, and
     // the objects get the size that `rte_pktmbuf_init` fills.
     let populated = unsafe {
-        match sys::rte_mempool_set_ops_byname(
-            raw,
-            sys::rte_mbuf_best_mempool_ops(),
-            ptr::null_mut(),
-        ) {
+        match sys::rte_mempool_set_ops_byname(raw, ring().as_ptr(), ptr::null_mut()) {
             0 => {
                 sys::rte_pktmbuf_pool_init(raw, (&raw mut sizes).cast());
                 sys::rte_mempool_populate_default(raw)
@@ -254,6 +253,16 @@ fn create(
         sys::rte_mempool_obj_iter(raw, Some(zero), ptr::null_mut());
     }
     Ok(pool)
+}
+
+/// What holds the free frames. DPDK's usual ring makes all wait for a thread that is preempted in the middle of it, as
+/// the punt thread can be, which has no cache; in this one the others go on. Devices with pools of their own need those.
+fn ring() -> &'static CStr {
+    // SAFETY: returns a terminated string that lives as long as the process.
+    match unsafe { CStr::from_ptr(sys::rte_mbuf_best_mempool_ops()) } {
+        usual if usual == c"ring_mp_mc" => c"ring_mt_rts",
+        devices => devices,
+    }
 }
 
 fn headroom() -> u32 {
