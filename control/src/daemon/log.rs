@@ -1,5 +1,7 @@
 //! What is logged where, and what happens at a panic.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
@@ -23,6 +25,7 @@ pub(super) fn start(level: Option<&str>) -> Result<(), LogError> {
     // Fails only when a log is there already, as in tests: then that one holds.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .try_init();
     let default = std::panic::take_hook();

@@ -11,6 +11,7 @@ mod turn;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use core_affinity::CoreId;
 use sd_notify::NotifyState;
@@ -130,6 +131,7 @@ async fn serve(
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let hub = Hub::new(controller, boot.rpc.max_request_bytes);
     let mirror = follow(&hub, appliance).await?;
+    workers_ready(&hub).await;
     info!(socket = %boot.rpc.socket.display(), "sluiced serves");
     tell_systemd(&[NotifyState::Ready]);
     let turn = hub.run(|controller| {
@@ -148,6 +150,18 @@ async fn serve(
     }
     tell_systemd(&[NotifyState::Stopping]);
     Ok(())
+}
+
+/// Waits until the workers, which first allocate their tables, have all that was said so far.
+async fn workers_ready(hub: &Hub) {
+    let wanted = hub.with(|controller| controller.revision());
+    let ready = |controller: &mut Controller| {
+        controller.progress();
+        controller.applied() >= wanted
+    };
+    while !hub.with(ready) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn tell_systemd(states: &[NotifyState<'_>]) {

@@ -1,0 +1,173 @@
+//! The daemon itself, as an operator starts and stops it. Needs DPDK, but no hugepages, no NIC and no root.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "in a test a panic is the way to say what went wrong"
+)]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use sluice_control::boot::Machine;
+
+/// A folder for one test's files, removed with it.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("sluiced-test-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.0.join("rpc.sock")
+    }
+
+    /// A boot file that runs anywhere, with `more` at its end.
+    fn boot(&self, more: &str) -> PathBuf {
+        let core = Machine::this().cores[0];
+        let text = format!(
+            "[eal]\nfile_prefix = {:?}\nhugepages = \"off\"\n\
+             [[port]]\nname = \"wan\"\ndevice = \"net_ring0\"\n\
+             [workers]\ncores = [{core}]\ncontrol_core = {core}\nallow_shared_cores = true\n\
+             polling = \"adaptive\"\nmax_connections = 1000\n\
+             [rpc]\nsocket = {:?}\n{more}",
+            self.0.file_name().unwrap(),
+            self.socket()
+        );
+        let path = self.0.join("boot.toml");
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn sluiced(config: &PathBuf) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluiced"));
+    command.arg("--config").arg(config).env_remove("RUST_LOG");
+    command
+}
+
+/// The one sentence with which it refuses.
+fn refusal(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
+    let mut said = stderr.lines().filter(|line| line.starts_with("sluiced: "));
+    let sentence = said.next().unwrap().to_owned();
+    assert_eq!(said.next(), None, "{stderr}");
+    sentence
+}
+
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn it_serves_until_sigterm_and_leaves_nothing_behind() {
+    let folder = Folder::new("life");
+    let service = "[[service]]\nprotocol = \"tcp\"\naddress = \"10.0.0.1:80\"\n\
+                   [[static.address]]\nport = \"wan\"\naddress = \"10.0.0.1/32\"\n";
+    let notify = folder.0.join("notify.sock");
+    let systemd = UnixDatagram::bind(&notify).unwrap();
+    systemd
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .unwrap();
+    // A dead daemon's socket is no obstacle.
+    drop(UnixListener::bind(folder.socket()).unwrap());
+    let child = sluiced(&folder.boot(service))
+        .env("NOTIFY_SOCKET", &notify)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut daemon = Daemon(child);
+    let mut buffer = [0; 64];
+    let n = systemd.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..n], b"READY=1\n");
+    let mode = fs::metadata(folder.socket()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+
+    let mut stream = UnixStream::connect(folder.socket()).unwrap();
+    stream
+        .write_all(b"{\"jsonrpc\":\"2.0\",\"method\":\"service_list\",\"id\":1}")
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(&stream).read_line(&mut line).unwrap();
+    assert!(
+        line.contains("10.0.0.1:80") && line.contains("\"vip_local\":true"),
+        "{line}"
+    );
+
+    let second = sluiced(&folder.boot(service)).output().unwrap();
+    assert!(refusal(&second).contains("another sluiced is listening there"));
+
+    let pid = daemon.0.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let status = loop {
+        if let Some(status) = daemon.0.try_wait().unwrap() {
+            break status;
+        }
+        assert!(Instant::now() < deadline, "SIGTERM does not stop it");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    assert_eq!(status.code(), Some(0));
+    assert!(!folder.socket().exists());
+}
+
+#[test]
+fn what_cannot_be_started_is_refused_with_one_sentence_and_exit_2() {
+    let folder = Folder::new("refusals");
+    for (more, sentence) in [
+        ("nope = 1\n", "boot.toml:15:1: unknown field `nope`"),
+        ("mode = \"x\"\n", "boot.toml:15:8: invalid type"),
+        (
+            "[limits]\nmax_services = 0\n",
+            "limits.max_services: 0 is not from 1",
+        ),
+        (
+            "[[port]]\nname = \"lan\"\ndevice = \"net_nonsense0\"\n",
+            "net_nonsense0",
+        ),
+    ] {
+        let output = sluiced(&folder.boot(more)).output().unwrap();
+        let refusal = refusal(&output);
+        assert!(refusal.contains(sentence), "{more:?} gave {refusal}");
+        assert!(!folder.socket().exists());
+    }
+    let output = sluiced(&folder.0.join("absent.toml")).output().unwrap();
+    assert!(refusal(&output).contains("cannot read the boot file"));
+}
+
+#[test]
+fn a_boot_file_can_be_checked_without_starting() {
+    let folder = Folder::new("check");
+    let good = sluiced(&folder.boot("")).arg("--check").output().unwrap();
+    assert_eq!(good.status.code(), Some(0), "{good:?}");
+    let bad =
+        sluiced(&folder.boot("[[service]]\nprotocol = \"tcp\"\naddress = \"224.0.0.1:80\"\n"));
+    let bad = { bad }.arg("--check").output().unwrap();
+    assert!(refusal(&bad).contains("service[0]: service 224.0.0.1 is not a unicast address"));
+}
