@@ -122,7 +122,7 @@ impl<P: Port> Pipeline<P> {
         }
         for (frame, found) in burst.drain(..).zip(&found) {
             match *found {
-                Found::Flow(ref flow, hash) => {
+                Found::Flow(ref flow, hash) if !self.services.is_empty() => {
                     let hit = self.table.lookup(hash, flow.key);
                     self.flow(port, frame, flow, hit);
                 }
@@ -130,7 +130,7 @@ impl<P: Port> Pipeline<P> {
                 Found::Other(Parsed::Fragment { dst }) if self.services.is_vip(dst) => {
                     self.forwarder.lanes.discard(frame, DropReason::Fragment);
                 }
-                Found::Other(_) => self.forwarder.lanes.punt(port, frame),
+                Found::Flow(..) | Found::Other(_) => self.forwarder.lanes.punt(port, frame),
             }
         }
     }

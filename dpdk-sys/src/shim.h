@@ -16,6 +16,7 @@
 #include <rte_log.h>
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 #include <rte_pdump.h>
 #include <rte_version.h>
@@ -34,7 +35,9 @@ enum {
 	SLUICE_MBUF_L3_LEN_SHIFT = RTE_MBUF_L3_LEN_OFS,
 	SLUICE_MBUF_SIZE = sizeof(struct rte_mbuf),
 	SLUICE_PKTMBUF_HEADROOM = RTE_PKTMBUF_HEADROOM,
-	SLUICE_MBUF_MAX_ROOM = UINT16_MAX,
+	/* What a pool takes besides its objects and their ring. */
+	SLUICE_MEMPOOL_OVERHEAD = sizeof(struct rte_mempool) + RTE_MAX_LCORE * sizeof(struct rte_mempool_cache),
+	SLUICE_MEMPOOL_NO_IOVA_CONTIG = RTE_MEMPOOL_F_NO_IOVA_CONTIG,
 	SLUICE_MEMPOOL_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE,
 	SLUICE_MEMPOOL_NAME_SIZE = RTE_MEMPOOL_NAMESIZE,
 	SLUICE_ETH_NAME_SIZE = RTE_ETH_NAME_MAX_LEN,
@@ -57,7 +60,6 @@ static const uint64_t SLUICE_TX_OFFLOAD_UDP_CKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM
 static const uint64_t SLUICE_RSS_IP = RTE_ETH_RSS_IP;
 static const uint64_t SLUICE_RSS_TCP = RTE_ETH_RSS_TCP;
 static const uint64_t SLUICE_RSS_UDP = RTE_ETH_RSS_UDP;
-static const uint32_t SLUICE_MQ_RX_NONE = RTE_ETH_MQ_RX_NONE;
 static const uint32_t SLUICE_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 
 /* The error number of the last failed call on this thread. */

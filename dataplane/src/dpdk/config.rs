@@ -54,7 +54,7 @@ impl Default for EalConfig {
 /// Whether memory comes from hugepages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Hugepages {
-    /// If enough of them are free; else ordinary memory, and a log line says so.
+    /// If enough of them are free; else ordinary memory, and a log line says so. Required where there are PCI devices.
     #[default]
     Auto,
     /// Start fails without them.
@@ -160,6 +160,8 @@ impl EalConfig {
                 return Ok(Backing::AnonymousHugepages);
             }
             Hugepages::Required => return Err(self.shortfall(machine)),
+            // Ordinary pages move in memory, and a NIC would not notice.
+            Hugepages::Auto if !self.pci_allow.is_empty() => return Err(self.shortfall(machine)),
             Hugepages::Auto => tracing::info!(
                 free_mb = machine.free_mb(true),
                 want_mb,
@@ -185,7 +187,6 @@ impl EalConfig {
         let short_mb = want_mb.saturating_sub(have_mb);
         let page_kb = machine.default_kb.max(1);
         let size = machine.sizes.iter().find(|size| size.kb == page_kb);
-        // Free pages of a size that is not mounted do not count as had, but reserving more does not need them either.
         EalError::NotEnoughHugepages {
             want_mb,
             have_mb,
@@ -282,6 +283,21 @@ mod tests {
             Backing::AnonymousHugepages
         );
         assert_eq!(auto.backing(&machine(31, true)).unwrap(), Backing::Ordinary);
+    }
+
+    #[test]
+    fn a_nic_does_without_hugepages_only_if_told_so() {
+        let mut config = config(Hugepages::Auto);
+        config.pci_allow = vec!["0000:01:00.0".into()];
+        assert!(matches!(
+            config.backing(&machine(31, true)),
+            Err(EalError::NotEnoughHugepages { short_mb: 2, .. })
+        ));
+        config.hugepages = Hugepages::Off;
+        assert_eq!(
+            config.backing(&machine(31, true)).unwrap(),
+            Backing::Ordinary
+        );
     }
 
     #[test]

@@ -12,6 +12,9 @@ use dpdk_sys as sys;
 use super::{Eal, Mempool, PortError, Rss, Socket};
 use crate::egress::Mac;
 
+/// Bytes of a Toeplitz key where the device does not say (`rte_eth_rss_conf`).
+const DEFAULT_KEY_LEN: u8 = 40;
+
 /// Which devices are held: each has at most one [`Device`].
 static HELD: [AtomicBool; sys::SLUICE_MAX_ETHPORTS as usize] =
     [const { AtomicBool::new(false) }; sys::SLUICE_MAX_ETHPORTS as usize];
@@ -231,17 +234,19 @@ impl Device {
 
     /// How the device spreads frames, read back from it; `None` when it does not say.
     pub(super) fn rss(&self, info: &sys::rte_eth_dev_info) -> Option<Rss> {
-        // Ask with room for any key: not all drivers look at the length.
-        let mut key = vec![0; usize::from(info.hash_key_size).max(64)];
+        let len = match info.hash_key_size {
+            0 => DEFAULT_KEY_LEN,
+            len => len,
+        };
+        let mut key = vec![0; usize::from(len)];
         // SAFETY: all zeroes is a value of this structure.
         let mut conf: sys::rte_eth_rss_conf = unsafe { mem::zeroed() };
         conf.rss_key = key.as_mut_ptr();
-        conf.rss_key_len = info.hash_key_size.max(64);
-        // SAFETY: writes at most the key's length, which is the longest that the device has.
+        conf.rss_key_len = len;
+        // SAFETY: writes a key of the device's length, which is how much room there is.
         if unsafe { sys::rte_eth_dev_rss_hash_conf_get(self.id, &mut conf) } != 0 {
             return None;
         }
-        key.truncate(usize::from(info.hash_key_size));
         Some(Rss {
             key,
             hash_types: conf.rss_hf,

@@ -208,10 +208,17 @@ impl Eal {
                     job();
                 }
             })?;
-        outcome
+        let started = outcome
             .recv()
-            .unwrap_or_else(|_| unreachable!("the main lcore's thread reports before it ends"))
-            .inspect_err(|_| memory::remove_own_files(&config.file_prefix))?;
+            .unwrap_or_else(|_| unreachable!("the main lcore's thread reports before it ends"));
+        if let Err(error) = started {
+            if matches!(error, EalError::Init { .. })
+                && memory::holder(&config.file_prefix).is_none()
+            {
+                memory::remove_own_files(&config.file_prefix);
+            }
+            return Err(error);
+        }
         let eal = Self {
             file_prefix: config.file_prefix.clone(),
             backing,

@@ -1,12 +1,13 @@
 //! Pools of frames, each on one NUMA node.
 
-use std::ffi::{CString, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, c_int, c_uint, c_void};
+use std::mem;
 use std::ptr::{self, NonNull};
 
 use dpdk_sys as sys;
 
 use super::eal::{errno_text, last_errno};
-use super::{Eal, Mbuf};
+use super::{Backing, Eal, Mbuf};
 use crate::io::{FramePool, HEADROOM};
 
 const _: () = assert!(HEADROOM <= sys::SLUICE_PKTMBUF_HEADROOM as usize);
@@ -29,7 +30,7 @@ pub struct PoolConfig {
     pub frames: u32,
     /// Bytes of the longest frame that fits one buffer. Longer ones are refused.
     pub frame_len: u16,
-    /// Frames that each lcore keeps for itself, at most 512 and at most two thirds of `frames`.
+    /// Frames that each lcore may keep for itself; at most 512, and at most half of `frames`, count.
     pub cache: u32,
     /// Where the memory shall be. Falls back to any other node.
     pub socket: Socket,
@@ -49,12 +50,16 @@ impl PoolConfig {
 
     /// Bytes of memory that it takes. May be asked before EAL starts, to size its memory.
     pub fn bytes(&self) -> u64 {
-        let element = sys::SLUICE_MBUF_SIZE as u32 + u32::from(self.frame_len) + headroom();
         // SAFETY: computes; the last argument may be null.
-        let object = unsafe { sys::rte_mempool_calc_obj_size(element, 0, ptr::null_mut()) };
-        // Besides the objects: 8 bytes each in the ring, whose size is the next power of two.
-        u64::from(self.frames) * u64::from(object)
-            + u64::from(self.frames + 1).next_power_of_two() * 8
+        let object = unsafe { sys::rte_mempool_calc_obj_size(self.element(), 0, ptr::null_mut()) };
+        // In the ring, whose size is a power of two, an object takes a pointer.
+        let ring = (u64::from(self.frames) + 1).next_power_of_two() * 8;
+        u64::from(self.frames) * u64::from(object) + ring + sys::SLUICE_MEMPOOL_OVERHEAD as u64
+    }
+
+    /// Bytes of a mbuf and its buffer.
+    fn element(&self) -> u32 {
+        sys::SLUICE_MBUF_SIZE as u32 + headroom() + u32::from(self.frame_len)
     }
 }
 
@@ -111,7 +116,7 @@ unsafe impl Sync for Mempool {}
 
 impl Mempool {
     /// Makes a pool. Touches all its memory once: every byte of every buffer is written before Rust sees it.
-    pub fn new(_eal: &Eal, config: &PoolConfig) -> Result<Self, MempoolError> {
+    pub fn new(eal: &Eal, config: &PoolConfig) -> Result<Self, MempoolError> {
         let name = CString::new(config.name.as_str())
             .ok()
             .filter(|name| {
@@ -126,39 +131,31 @@ impl Mempool {
                 max,
             });
         }
-        let create = |socket: Socket| {
-            // SAFETY: EAL is initialised; the names are terminated strings, which DPDK copies.
-            NonNull::new(unsafe {
-                sys::rte_pktmbuf_pool_create_by_ops(
-                    name.as_ptr(),
-                    config.frames,
-                    config.cache,
-                    0,
-                    config.frame_len + headroom() as u16,
-                    socket.0,
-                    ptr::null(),
-                )
-            })
+        // Ordinary pages are smaller than two frames, and no device that needs contiguous ones works with them.
+        let flags = match eal.backing() {
+            Backing::Ordinary => sys::SLUICE_MEMPOOL_NO_IOVA_CONTIG as u32,
+            Backing::Hugetlbfs | Backing::AnonymousHugepages => 0,
         };
-        let raw = create(config.socket)
-            .or_else(|| {
-                (config.socket != Socket::ANY).then_some(())?;
+        let create = |socket| create(config, &name, socket, flags);
+        let raw = match create(config.socket) {
+            Err(_) if config.socket != Socket::ANY => {
+                let node = config.socket.0;
                 tracing::warn!(
                     pool = config.name,
-                    node = config.socket.0,
-                    "no memory on the NUMA node: any other is used"
+                    node,
+                    "no memory on the NUMA node: any is used"
                 );
                 create(Socket::ANY)
-            })
-            .ok_or_else(|| MempoolError::Refused {
-                name: config.name.clone(),
-                frames: config.frames,
-                want_mb: config.bytes().div_ceil(1 << 20),
-                free_mb: free_bytes() >> 20,
-                errno: errno_text(last_errno()),
-            })?;
-        // SAFETY: the pool is new, so nobody else uses its objects; `zero` takes such objects.
-        unsafe { sys::rte_mempool_obj_iter(raw.as_ptr(), Some(zero), ptr::null_mut()) };
+            }
+            made => made,
+        };
+        let raw = raw.map_err(|errno| MempoolError::Refused {
+            name: config.name.clone(),
+            frames: config.frames,
+            want_mb: config.bytes().div_ceil(1 << 20),
+            free_mb: free_bytes() >> 20,
+            errno: errno_text(errno),
+        })?;
         Ok(Self {
             raw,
             frames: config.frames,
@@ -204,6 +201,70 @@ impl FramePool for Mempool {
     }
 }
 
+/// A pool with mbufs in it, or an error number.
+fn create(
+    config: &PoolConfig,
+    name: &CStr,
+    socket: Socket,
+    flags: u32,
+) -> Result<NonNull<sys::rte_mempool>, c_int> {
+    let private = mem::size_of::<sys::rte_pktmbuf_pool_private>() as u32;
+    // SAFETY: EAL is initialised; the name is terminated, and copied.
+    let pool = NonNull::new(unsafe {
+        sys::rte_mempool_create_empty(
+            name.as_ptr(),
+            config.frames,
+            config.element(),
+            config
+                .cache
+                .min(sys::SLUICE_MEMPOOL_CACHE_MAX as u32)
+                .min(config.frames / 2),
+            private,
+            socket.0,
+            flags,
+        )
+    })
+    .ok_or_else(last_errno)?;
+    let raw = pool.as_ptr();
+    let mut sizes = sys::rte_pktmbuf_pool_private {
+        mbuf_data_room_size: config.frame_len + headroom() as u16,
+        mbuf_priv_size: 0,
+        flags: 0,
+    };
+    // SAFETY: the pool is new, without objects and ours; the private area has the size of what is copied there, and
+    // the objects get the size that `rte_pktmbuf_init` fills.
+    let populated = unsafe {
+        match sys::rte_mempool_set_ops_byname(raw, ring().as_ptr(), ptr::null_mut()) {
+            0 => {
+                sys::rte_pktmbuf_pool_init(raw, (&raw mut sizes).cast());
+                sys::rte_mempool_populate_default(raw)
+            }
+            error => error,
+        }
+    };
+    if populated < 0 {
+        // SAFETY: nobody else has the pool.
+        unsafe { sys::rte_mempool_free(raw) };
+        return Err(-populated);
+    }
+    // SAFETY: the pool is new, so nobody else uses its objects, of which both functions take any.
+    unsafe {
+        sys::rte_mempool_obj_iter(raw, Some(sys::rte_pktmbuf_init), ptr::null_mut());
+        sys::rte_mempool_obj_iter(raw, Some(zero), ptr::null_mut());
+    }
+    Ok(pool)
+}
+
+/// What holds the free frames. DPDK's usual ring makes all wait for a thread that is preempted in the middle of it, as
+/// the punt thread can be, which has no cache; in this one the others go on. Devices with pools of their own need those.
+fn ring() -> &'static CStr {
+    // SAFETY: returns a terminated string that lives as long as the process.
+    match unsafe { CStr::from_ptr(sys::rte_mbuf_best_mempool_ops()) } {
+        usual if usual == c"ring_mp_mc" => c"ring_mt_rts",
+        devices => devices,
+    }
+}
+
 fn headroom() -> u32 {
     sys::SLUICE_PKTMBUF_HEADROOM as u32
 }
@@ -213,7 +274,7 @@ fn free_bytes() -> u64 {
     (0..)
         .map_while(|node| {
             // SAFETY: all zeroes is a value of this structure of numbers.
-            let mut stats: sys::rte_malloc_socket_stats = unsafe { std::mem::zeroed() };
+            let mut stats: sys::rte_malloc_socket_stats = unsafe { mem::zeroed() };
             // SAFETY: fills the structure, or fails past the last heap.
             let error = unsafe { sys::rte_malloc_get_socket_stats(node, &mut stats) };
             (error == 0).then_some(stats.heap_freesz_bytes as u64)

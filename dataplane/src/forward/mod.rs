@@ -200,7 +200,9 @@ impl<P: Port> Forwarder<P> {
         let client_hidden = plan
             .translation
             .is_some_and(|translation| translation.src.addr != flow.key.src);
-        if plan.direction == Direction::ToClient || client_hidden {
+        // The kernel refuses loopback destinations from outside (SEMANTICS.md section 1).
+        let martian = plan.translation.is_some() && plan.to.is_loopback();
+        if plan.direction == Direction::ToClient || client_hidden || martian {
             return self.lanes.discard(frame, DropReason::NoRoute);
         }
         translate(&mut frame, flow, plan);
@@ -208,6 +210,9 @@ impl<P: Port> Forwarder<P> {
     }
 
     fn way(&self, addr: Ipv4Addr) -> Result<Way, DropReason> {
+        if addr.is_loopback() {
+            return Ok(Way::Local);
+        }
         match self.fib.lookup(addr) {
             Some(Route::Via {
                 port,

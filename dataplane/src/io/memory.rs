@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::{Burst, ChecksumRequest, Frame, FramePool, HEADROOM, Offloads, Port};
 
 /// Bytes behind the headroom: a jumbo frame fits.
-const ROOM: usize = 9216;
+pub(super) const ROOM: usize = 9216;
 
 /// A frame on the heap.
 #[derive(Clone, Debug)]

@@ -22,6 +22,7 @@ pub struct Services {
     /// How many services use a local address.
     laddrs: FastMap<Ipv4Addr, u32>,
     services: Vec<Option<Service>>,
+    count: usize,
     servers: Vec<Server>,
     cells: Arc<WorkerCells>,
 }
@@ -41,6 +42,7 @@ impl Services {
             vips: FastMap::with_capacity_and_hasher(services, Default::default()),
             laddrs: FastMap::default(),
             services: (0..services).map(|_| None).collect(),
+            count: 0,
             servers: vec![Server::default(); cells.servers.len()],
             cells,
         }
@@ -52,6 +54,12 @@ impl Services {
         self.by_address
             .get(&(key.protocol, key.dst, key.dst_port))
             .copied()
+    }
+
+    /// Whether there is no service at all: then sluice stands aside for everything (`SEMANTICS.md` section 1).
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// Whether some service has this virtual address.
@@ -127,8 +135,9 @@ impl Services {
             unreachable!("control numbers services below the agreed maximum");
         }
         let old = self.services[at].take();
-        if let Some(old) = &old {
-            self.unlist(&old.spec);
+        match &old {
+            Some(old) => self.unlist(&old.spec),
+            None => self.count += 1,
         }
         self.list(&spec);
         self.edit_servers(&spec, old.as_ref().map(|old| &*old.spec), edit);
@@ -148,6 +157,7 @@ impl Services {
         let Some(service) = self.services.get_mut(id.0 as usize).and_then(Option::take) else {
             return;
         };
+        self.count -= 1;
         self.unlist(&service.spec);
         for server in &service.spec.real_servers {
             self.servers[server.id.index as usize].available = false;
