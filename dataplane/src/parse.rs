@@ -87,7 +87,11 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
         return Err(DropReason::BadIpv4Header);
     }
     let (header, payload) = packet[..total_len].split_at(header_len);
-    if Sum::default().bytes(header).folded() != 0xffff {
+    let right = match header.as_array() {
+        Some(header) => Sum::is_right(header),
+        None => Sum::default().bytes(header).folded() == 0xffff,
+    };
+    if !right {
         return Err(DropReason::BadIpv4Checksum);
     }
     let transport = match ip.protocol() {

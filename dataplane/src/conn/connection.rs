@@ -45,11 +45,11 @@ pub struct NewConn {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Conn {
-    client: Endpoint,
-    virtual_: Endpoint,
-    server: Endpoint,
-    /// What the server sees as its client: the client itself unless FULLNAT.
-    local: Endpoint,
+    /// The client and the virtual address: what the client's packets show.
+    outside: [Endpoint; 2],
+    /// The server, and what it sees as its client (the client itself unless FULLNAT): what its packets show where
+    /// addresses are translated.
+    inside: [Endpoint; 2],
     protocol: Protocol,
     method: Method,
     /// TCP state; [`TcpState::None`] for UDP.
@@ -117,10 +117,8 @@ impl Conn {
         let virtual_ = Endpoint::new(new.client.dst, new.client.dst_port);
         let local = new.local.unwrap_or(client);
         let mut conn = Self {
-            client,
-            virtual_,
-            server: new.server,
-            local,
+            outside: [client, virtual_],
+            inside: [new.server, local],
             protocol: new.client.protocol,
             method: new.method,
             state: TcpState::None,
@@ -165,19 +163,35 @@ impl Conn {
     /// What a packet of direction `direction` shows.
     #[inline]
     pub fn key(&self, direction: Direction) -> FlowKey {
-        let (src, dst) = match direction {
-            Direction::ToServer => (self.client, self.virtual_),
-            // From the server for NAT and FULLNAT, from the virtual address for DR and TUN (SEMANTICS.md section 1).
-            Direction::ToClient if self.translated() => (self.server, self.local),
-            Direction::ToClient => (self.virtual_, self.client),
-        };
+        let [src, dst] = self.shows(direction);
         let protocol = self.protocol;
         FlowKey {
-            protocol,
             src: src.addr,
-            dst: dst.addr,
             src_port: src.port,
+            dst: dst.addr,
             dst_port: dst.port,
+            protocol,
+        }
+    }
+
+    /// Whether a packet of direction `direction` shows this.
+    #[inline]
+    pub fn is(&self, direction: Direction, key: &FlowKey) -> bool {
+        let [src, dst] = self.shows(direction);
+        src.addr == key.src
+            && src.port == key.src_port
+            && dst.addr == key.dst
+            && dst.port == key.dst_port
+            && self.protocol == key.protocol
+    }
+
+    /// From the server for NAT and FULLNAT, from the virtual address for DR and TUN (`SEMANTICS.md` section 1).
+    #[inline]
+    fn shows(&self, direction: Direction) -> [Endpoint; 2] {
+        match direction {
+            Direction::ToServer => self.outside,
+            Direction::ToClient if self.translated() => self.inside,
+            Direction::ToClient => [self.outside[1], self.outside[0]],
         }
     }
 
@@ -185,9 +199,9 @@ impl Conn {
     #[inline]
     pub fn leaves_as(&self, direction: Direction) -> (Endpoint, Endpoint) {
         match direction {
-            Direction::ToServer if self.translated() => (self.local, self.server),
-            Direction::ToServer => (self.client, self.virtual_),
-            Direction::ToClient => (self.virtual_, self.client),
+            Direction::ToServer if self.translated() => (self.inside[1], self.inside[0]),
+            Direction::ToServer => (self.outside[0], self.outside[1]),
+            Direction::ToClient => (self.outside[1], self.outside[0]),
         }
     }
 
@@ -212,25 +226,25 @@ impl Conn {
     /// The client.
     #[inline]
     pub fn client(&self) -> Endpoint {
-        self.client
+        self.outside[0]
     }
 
     /// The virtual address and port.
     #[inline]
     pub fn virtual_endpoint(&self) -> Endpoint {
-        self.virtual_
+        self.outside[1]
     }
 
     /// The real server.
     #[inline]
     pub fn server(&self) -> Endpoint {
-        self.server
+        self.inside[0]
     }
 
     /// FULLNAT: the source that the server sees.
     #[inline]
     pub fn local(&self) -> Option<Endpoint> {
-        self.fullnat.then_some(self.local)
+        self.fullnat.then_some(self.inside[1])
     }
 
     /// Grains left to live; 0 when it has expired.

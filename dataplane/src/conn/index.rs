@@ -5,6 +5,10 @@
 //! counter in the first bucket tells whether the second must be searched at all. An insertion moves at most one
 //! other entry. Random keys fit up to a load of 0.6 with room to spare; [`Index::with_capacity`] plans for half.
 
+use std::arch::x86_64::{
+    __m128i, _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16, _mm_setzero_si128,
+};
+
 /// Entries of one bucket.
 const WAYS: usize = 8;
 
@@ -44,11 +48,13 @@ impl Bucket {
     /// A bit for each place with this tag.
     #[inline]
     fn matches(&self, tag: u16) -> u32 {
-        let mut mask = 0;
-        for (way, other) in self.tags.iter().enumerate() {
-            mask |= u32::from(*other == tag) << way;
+        let tags: __m128i = zerocopy::transmute!(self.tags);
+        // SAFETY: SSE2 is part of x86-64, and these touch registers only. Compared one by one the tags cost a fifth of the
+        // whole walk.
+        unsafe {
+            let equal = _mm_cmpeq_epi16(tags, _mm_set1_epi16(tag as i16));
+            _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
         }
-        mask
     }
 
     #[inline]

@@ -6,18 +6,21 @@ use std::net::Ipv4Addr;
 use crate::service::Protocol;
 
 /// Protocol, addresses and ports as a packet shows them.
+///
+/// Laid out as two [`super::Endpoint`]s and the protocol, so that a connection's ends compare with it in a word or two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
 pub struct FlowKey {
-    /// Transport protocol.
-    pub protocol: Protocol,
     /// Source address.
     pub src: Ipv4Addr,
-    /// Destination address.
-    pub dst: Ipv4Addr,
     /// Source port.
     pub src_port: u16,
+    /// Destination address.
+    pub dst: Ipv4Addr,
     /// Destination port.
     pub dst_port: u16,
+    /// Transport protocol.
+    pub protocol: Protocol,
 }
 
 /// Which way a packet of a connection goes.

@@ -32,24 +32,16 @@ pub enum TcpState {
     SynAck,
 }
 
-/// What a TCP packet does to a state: reset before SYN before FIN before ACK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Event {
-    Syn,
-    Fin,
-    Ack,
-    Rst,
-}
-
 /// Which of the transition tables holds for a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
 pub enum Viewpoint {
     /// From the client, the server's packets being seen too.
-    Client,
+    Client = 0,
     /// From the server.
-    Server,
+    Server = 1,
     /// From the client, no packet of the server having been seen (DR, TUN).
-    ClientOnly,
+    ClientOnly = 2,
 }
 
 /// Columns `NO ES SS SR FW TW CL CW LA LI SA`, rows SYN, FIN, ACK, RST.
@@ -57,12 +49,13 @@ type Table = [[TcpState; 11]; 4];
 
 /// Which set of tables holds: the second is `secure_tcp`'s.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
 pub enum TcpTables {
     /// The normal ones.
     #[default]
-    Normal,
+    Normal = 0,
     /// `secure_tcp` in force.
-    Secure,
+    Secure = 1,
 }
 
 mod tables {
@@ -111,21 +104,14 @@ mod tables {
 }
 
 impl TcpState {
-    /// The state after a packet with control bits `flags`; `Close` after one with none of SYN, FIN, ACK and RST.
+    /// The state after a packet with control bits `flags`: reset counts before SYN, before FIN, before ACK; `Close` after one
+    /// with none of them.
     #[inline]
     pub fn after(self, flags: u8, viewpoint: Viewpoint, set: TcpTables) -> Self {
-        let Some(event) = Event::of(flags) else {
-            return Self::Close;
-        };
-        let table = match (set, viewpoint) {
-            (TcpTables::Normal, Viewpoint::Client) => &tables::CLIENT,
-            (TcpTables::Normal, Viewpoint::Server) => &tables::SERVER,
-            (TcpTables::Normal, Viewpoint::ClientOnly) => &tables::CLIENT_ONLY,
-            (TcpTables::Secure, Viewpoint::Client) => &tables::SECURE_CLIENT,
-            (TcpTables::Secure, Viewpoint::Server) => &tables::SECURE_SERVER,
-            (TcpTables::Secure, Viewpoint::ClientOnly) => &tables::SECURE_CLIENT_ONLY,
-        };
-        table[event as usize][self as usize]
+        const ROWS: [u8; 32] = rows();
+        let row = ROWS[usize::from(flags & 31)];
+        let tables = &ALL[set as usize][viewpoint as usize];
+        tables[usize::from(row)][self as usize & 15]
     }
 
     /// Whether a connection in this state counts as active (`SEMANTICS.md` section 3).
@@ -155,21 +141,57 @@ impl TcpState {
     }
 }
 
-impl Event {
-    #[inline]
-    fn of(flags: u8) -> Option<Self> {
-        if flags & tcp::RST != 0 {
-            Some(Self::Rst)
-        } else if flags & tcp::SYN != 0 {
-            Some(Self::Syn)
-        } else if flags & tcp::FIN != 0 {
-            Some(Self::Fin)
-        } else if flags & tcp::ACK != 0 {
-            Some(Self::Ack)
+/// The row of a transition table for each set of control bits; the last one is for none that counts.
+const fn rows() -> [u8; 32] {
+    let mut rows = [4; 32];
+    let mut flags = 0;
+    while flags < 32 {
+        let bits = flags as u8;
+        rows[flags] = if bits & tcp::RST != 0 {
+            3
+        } else if bits & tcp::SYN != 0 {
+            0
+        } else if bits & tcp::FIN != 0 {
+            1
+        } else if bits & tcp::ACK != 0 {
+            2
         } else {
-            None
-        }
+            4
+        };
+        flags += 1;
     }
+    rows
+}
+
+/// A table with its fifth row, as wide as a power of two so that no index needs a check.
+type Filled = [[TcpState; 16]; 5];
+
+/// All tables, by [`TcpTables`] and [`Viewpoint`].
+static ALL: [[Filled; 3]; 2] = [
+    [
+        filled(tables::CLIENT),
+        filled(tables::SERVER),
+        filled(tables::CLIENT_ONLY),
+    ],
+    [
+        filled(tables::SECURE_CLIENT),
+        filled(tables::SECURE_SERVER),
+        filled(tables::SECURE_CLIENT_ONLY),
+    ],
+];
+
+const fn filled(table: Table) -> Filled {
+    let mut filled = [[TcpState::Close; 16]; 5];
+    let mut row = 0;
+    while row < table.len() {
+        let mut column = 0;
+        while column < table[row].len() {
+            filled[row][column] = table[row][column];
+            column += 1;
+        }
+        row += 1;
+    }
+    filled
 }
 
 /// A connection's state, as listed.
@@ -245,7 +267,7 @@ impl Default for Timeouts {
 /// Every state's timeout in grains, looked up for each packet.
 #[derive(Clone, Copy, Debug)]
 pub struct TimeoutTable {
-    tcp: [u32; 11],
+    tcp: [u32; 16],
     udp: u32,
 }
 
@@ -267,16 +289,22 @@ impl TimeoutTable {
             120,
         ];
         let span = |seconds| grains.at_least(rate.seconds(seconds));
-        Self {
-            tcp: tcp.map(span),
+        let mut table = Self {
+            tcp: [0; 16],
             udp: span(timeouts.udp_s),
-        }
+        };
+        table
+            .tcp
+            .iter_mut()
+            .zip(tcp)
+            .for_each(|(entry, seconds)| *entry = span(seconds));
+        table
     }
 
     /// Of a TCP state.
     #[inline]
     pub fn tcp(&self, state: TcpState) -> u32 {
-        self.tcp[state as usize]
+        self.tcp[state as usize & 15]
     }
 
     /// Of UDP.

@@ -142,7 +142,7 @@ impl ConnTable {
     pub fn lookup(&self, hash: Hash, key: FlowKey) -> Option<Hit> {
         let is = |reference| {
             let hit = Hit::new(reference);
-            self.conns[hit.id.index()].key(hit.direction) == key
+            self.conns[hit.id.index()].is(hit.direction, &key)
         };
         self.index.find(hash.0, is).map(Hit::new)
     }

@@ -30,6 +30,18 @@ impl Sum {
         Self(sum)
     }
 
+    /// Whether the header of 20 bytes carries a right checksum. The sum is the same whatever the byte order (RFC 1071
+    /// section 2), so it is taken in the machine's own.
+    #[inline]
+    pub fn is_right(header: &[u8; 20]) -> bool {
+        let (words, _) = header.as_chunks::<4>();
+        let sum: u64 = words
+            .iter()
+            .map(|word| u64::from(u32::from_ne_bytes(*word)))
+            .sum();
+        Self(sum).folded() == 0xffff
+    }
+
     /// Adds a 16-bit word.
     #[inline]
     pub fn word(self, value: u16) -> Self {
@@ -57,12 +69,11 @@ impl Sum {
     /// The sum in 16 bits, not complemented: what a NIC wants in the checksum field.
     #[inline]
     pub fn folded(self) -> u16 {
-        let mut sum = self.0;
-        sum = (sum & 0xffff_ffff) + (sum >> 32);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum as u16
+        // Each step adds the upper half to the lower one with the carry coming round.
+        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
+        let sum = sum + u32::from(carry);
+        let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+        sum + u16::from(carry)
     }
 
     /// The checksum: the complement of the folded sum.
