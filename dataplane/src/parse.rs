@@ -48,7 +48,7 @@ pub struct Flow {
 }
 
 /// Reads a frame that arrived on a port whose own address is `mac`.
-#[inline]
+#[inline(always)]
 pub fn parse(frame: &[u8], mac: Mac) -> Parsed {
     match parse_ethernet(frame, mac) {
         Ok(parsed) => parsed,
@@ -56,6 +56,7 @@ pub fn parse(frame: &[u8], mac: Mac) -> Parsed {
     }
 }
 
+#[inline(always)]
 fn parse_ethernet(frame: &[u8], mac: Mac) -> Result<Parsed, DropReason> {
     let (ethernet, packet) = Ethernet::view(frame)?;
     if ethernet.dst() != mac {
@@ -74,7 +75,7 @@ fn parse_ethernet(frame: &[u8], mac: Mac) -> Result<Parsed, DropReason> {
 }
 
 /// Reads an IPv4 packet, padding behind it allowed.
-#[inline]
+#[inline(always)]
 fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
     let (ip, _) = Ipv4::view(packet)?;
     let header_len = ip.header_len();

@@ -156,7 +156,7 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn flow(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Option<Hit>) {
         let Some(hit) = hit else {
             return self.open(port, frame, flow);
@@ -174,15 +174,17 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// A packet of a known connection: statistics, state, timer, and on.
-    #[inline]
+    #[inline(always)]
     fn pass(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
         self.seen(hit, flow);
+        let conn = self.table.of_mut(hit);
         self.forwarder
-            .forward(port, frame, flow, self.table.of_mut(hit), hit.direction);
+            .forward(port, frame, flow, conn, hit.direction);
     }
 
     /// A client's packet whose real server was deleted (section 2, step 5).
     #[cold]
+    #[inline(never)]
     fn orphan(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
         if !self.settings.expire_nodest_conn {
             return self.forwarder.lanes.discard(frame, DropReason::ServerGone);
@@ -193,7 +195,6 @@ impl<P: Port> Pipeline<P> {
 
     /// Whether a client's SYN belongs to the connection found, and does not start a new one in its place
     /// (section 2, step 4).
-    #[cold]
     fn keeps(&self, hit: Hit) -> bool {
         let conn = self.table.of(hit);
         if self.settings.expire_nodest_conn && self.services.server_at(conn.rs).weight == 0 {
@@ -206,11 +207,9 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// A packet of a known connection was seen: statistics, state, timer.
-    #[inline]
+    #[inline(always)]
     fn seen(&mut self, hit: Hit, flow: &Flow) {
-        let now = self.grain;
         let conn = self.table.of_mut(hit);
-        let was_active = conn.active;
         let timeout = match flow.key.protocol {
             Protocol::Tcp => {
                 let viewpoint = match hit.direction {
@@ -218,54 +217,64 @@ impl<P: Port> Pipeline<P> {
                     Direction::ToServer if conn.no_output => Viewpoint::ClientOnly,
                     Direction::ToServer => Viewpoint::Client,
                 };
-                conn.state = conn
+                let state = conn
                     .state
                     .after(flow.tcp_flags, viewpoint, TcpTables::Normal);
-                conn.active = conn.state.is_active();
-                self.timeouts.tcp(conn.state)
+                if state != conn.state {
+                    conn.state = state;
+                    if state.is_active() != conn.active {
+                        conn.active = !conn.active;
+                        self.services.set_active(conn.rs, conn.active);
+                    }
+                }
+                self.timeouts.tcp(state)
             }
             Protocol::Udp | Protocol::Sctp => self.timeouts.udp(),
         };
         conn.no_output &= hit.direction == Direction::ToServer;
-        conn.seen = now.short();
+        conn.seen = self.grain.short();
+        let rs = conn.rs;
         if timeout != conn.timeout {
-            conn.timeout = timeout;
-            // Only an earlier deadline needs a timer of its own (contract 6).
-            let due = now.0 + u64::from(timeout) + 1;
-            let ahead = (due as u32).wrapping_sub(conn.filed) as i32;
-            if ahead < 0 {
-                self.file(hit.id, Grain(due));
-            }
-        }
-        let conn = self.table.of(hit);
-        let (rs, active) = (conn.rs, conn.active);
-        if active != was_active {
-            self.services.set_active(rs, active);
+            self.retime(hit, timeout);
         }
         self.count(rs, hit.direction, u64::from(flow.total_len));
     }
 
-    #[inline]
+    /// Another timeout holds from now on. Only an earlier deadline needs a timer of its own (contract 6).
+    #[inline(never)]
+    fn retime(&mut self, hit: Hit, timeout: u32) {
+        let conn = self.table.of_mut(hit);
+        conn.timeout = timeout;
+        let due = self.grain.0 + u64::from(timeout) + 1;
+        let ahead = (due as u32).wrapping_sub(conn.filed) as i32;
+        if ahead < 0 {
+            self.file(hit.id, Grain(due));
+        }
+    }
+
+    #[inline(always)]
     fn count(&self, rs: u32, direction: Direction, bytes: u64) {
         let of_server = &self.cells.servers[rs as usize];
         let server = self.services.server_at(rs);
-        // A deleted server's service may be gone too, and its place another's.
-        let of_service = server
-            .available
-            .then(|| &self.cells.services[server.service.0 as usize]);
         match direction {
             Direction::ToServer => {
                 of_server.in_packets.add(1);
                 of_server.in_bytes.add(bytes);
-                if let Some(of_service) = of_service {
-                    of_service.in_packets.add(1);
-                    of_service.in_bytes.add(bytes);
-                }
             }
             Direction::ToClient => {
                 of_server.out_packets.add(1);
                 of_server.out_bytes.add(bytes);
-                if let Some(of_service) = of_service {
+            }
+        }
+        // A deleted server's service may be gone too, and its place another's.
+        if server.available {
+            let of_service = &self.cells.services[server.service.0 as usize];
+            match direction {
+                Direction::ToServer => {
+                    of_service.in_packets.add(1);
+                    of_service.in_bytes.add(bytes);
+                }
+                Direction::ToClient => {
                     of_service.out_packets.add(1);
                     of_service.out_bytes.add(bytes);
                 }
@@ -274,6 +283,7 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// A packet of no connection: schedule it, or leave it to the kernel (section 2, steps 6 and 7).
+    #[inline(never)]
     fn open(&mut self, port: PortId, frame: P::Frame, flow: &Flow) {
         let Some(service) = self.wanted(flow) else {
             let local =
@@ -394,6 +404,7 @@ impl<P: Port> Pipeline<P> {
         busy
     }
 
+    #[inline(never)]
     fn expire(&mut self, id: ConnId) {
         if let Some(conn) = self.table.remove(id) {
             self.services.unbind(conn.rs, conn.active);

@@ -64,6 +64,13 @@ impl Bucket {
     }
 }
 
+/// Where an entry belongs: what a hash comes down to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    first: u32,
+    tag: u16,
+}
+
 /// The index. Its size is fixed.
 #[derive(Debug)]
 pub(super) struct Index {
@@ -88,15 +95,15 @@ impl Index {
         size_of_val(&*self.buckets)
     }
 
+    /// Where an entry with this hash belongs: the upper half of the hash, scaled to the number of buckets, and the lowest
+    /// bits for the tag, which is never 0.
     #[inline]
-    fn tag(hash: u64) -> u16 {
-        (hash as u16).max(1)
-    }
-
-    /// The upper half of the hash, scaled to the number of buckets.
-    #[inline]
-    fn first(&self, hash: u64) -> usize {
-        (((hash >> 32) * self.buckets.len() as u64) >> 32) as usize
+    pub(super) fn place(&self, hash: u64) -> Place {
+        let first = (((hash >> 32) * self.buckets.len() as u64) >> 32) as u32;
+        Place {
+            first,
+            tag: (hash as u16).max(1),
+        }
     }
 
     /// The other bucket of an entry with this tag: the same rule leads there and back.
@@ -112,38 +119,39 @@ impl Index {
         }
     }
 
-    /// Hints that this hash will be looked up soon.
+    /// Hints that this place will be looked up soon.
     #[inline]
-    pub(super) fn prefetch(&self, hash: u64) {
-        crate::prefetch::read(&self.buckets[self.first(hash)]);
+    pub(super) fn prefetch(&self, place: Place) {
+        crate::prefetch::read(&self.buckets[place.first as usize]);
     }
 
     /// The first entry whose tag fits, likely but not surely the right one.
     #[inline]
-    pub(super) fn candidate(&self, hash: u64) -> Option<Reference> {
-        let bucket = &self.buckets[self.first(hash)];
-        let mask = bucket.matches(Self::tag(hash));
-        (mask != 0).then(|| Reference(bucket.refs[mask.trailing_zeros() as usize]))
+    pub(super) fn candidate(&self, place: Place) -> Option<Reference> {
+        let bucket = &self.buckets[place.first as usize];
+        let mask = bucket.matches(place.tag);
+        (mask != 0).then(|| Reference(bucket.refs[mask.trailing_zeros() as usize % WAYS]))
     }
 
-    /// The entry with this hash that `is` accepts.
-    #[inline]
+    /// The entry at this place that `is` accepts.
+    #[inline(always)]
     pub(super) fn find(
         &self,
-        hash: u64,
+        place: Place,
         mut is: impl FnMut(Reference) -> bool,
     ) -> Option<Reference> {
-        let tag = Self::tag(hash);
-        let first = self.first(hash);
-        let found = self.find_in(first, tag, &mut is);
-        if found.is_some() || self.buckets[first].overflow == 0 {
-            return found.map(|(_, reference)| reference);
+        let first = place.first as usize;
+        if let Some((_, reference)) = self.find_in(first, place.tag, &mut is) {
+            return Some(reference);
         }
-        self.find_in(self.other(first, tag), tag, &mut is)
+        if self.buckets[first].overflow == 0 {
+            return None;
+        }
+        self.find_in(self.other(first, place.tag), place.tag, &mut is)
             .map(|(_, reference)| reference)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find_in(
         &self,
         at: usize,
@@ -153,7 +161,7 @@ impl Index {
         let bucket = &self.buckets[at];
         let mut mask = bucket.matches(tag);
         while mask != 0 {
-            let way = mask.trailing_zeros() as usize;
+            let way = mask.trailing_zeros() as usize % WAYS;
             let reference = Reference(bucket.refs[way]);
             if is(reference) {
                 return Some((way, reference));
@@ -164,9 +172,9 @@ impl Index {
     }
 
     /// Adds an entry; equal ones are not looked for.
-    pub(super) fn insert(&mut self, hash: u64, reference: Reference) -> Result<(), Crowded> {
-        let tag = Self::tag(hash);
-        let first = self.first(hash);
+    pub(super) fn insert(&mut self, place: Place, reference: Reference) -> Result<(), Crowded> {
+        let Place { first, tag } = place;
+        let first = first as usize;
         let second = self.other(first, tag);
         let place = |index: &Self, at: usize| index.buckets[at].free_way().map(|way| (at, way));
         let (at, way) = place(self, first)
@@ -207,9 +215,9 @@ impl Index {
     }
 
     /// Removes this entry, if it is there.
-    pub(super) fn remove(&mut self, hash: u64, reference: Reference) -> bool {
-        let tag = Self::tag(hash);
-        let first = self.first(hash);
+    pub(super) fn remove(&mut self, place: Place, reference: Reference) -> bool {
+        let Place { first, tag } = place;
+        let first = first as usize;
         let mut is = |other: Reference| other.value() == reference.value();
         if let Some((way, _)) = self.find_in(first, tag, &mut is) {
             self.buckets[first].tags[way] = 0;
@@ -251,7 +259,8 @@ mod tests {
             let index = Index::with_capacity(entries);
             for n in 0..10_000 {
                 let hash = scramble(n);
-                let (first, tag) = (index.first(hash), Index::tag(hash));
+                let Place { first, tag } = index.place(hash);
+                let first = first as usize;
                 assert_eq!(index.other(index.other(first, tag), tag), first);
             }
         }
@@ -264,7 +273,7 @@ mod tests {
             for n in 0..110_000u32 {
                 let hash = scramble(u64::from(n) << 8 | seed);
                 assert_eq!(
-                    index.insert(hash, Reference::new(n)),
+                    index.insert(index.place(hash), Reference::new(n)),
                     Ok(()),
                     "seed {seed}, entry {n}"
                 );
@@ -284,19 +293,19 @@ mod tests {
                 match (add, model.get(&value).copied()) {
                     (true, None) => {
                         let hash = scramble(spread);
-                        if index.insert(hash, Reference::new(value)).is_ok() {
+                        if index.insert(index.place(hash), Reference::new(value)).is_ok() {
                             model.insert(value, hash);
                         }
                     }
                     (false, Some(hash)) => {
-                        prop_assert!(index.remove(hash, Reference::new(value)));
+                        prop_assert!(index.remove(index.place(hash), Reference::new(value)));
                         model.remove(&value);
                     }
                     (true, Some(_)) => {}
-                    (false, None) => prop_assert!(!index.remove(scramble(spread), Reference::new(value))),
+                    (false, None) => prop_assert!(!index.remove(index.place(scramble(spread)), Reference::new(value))),
                 }
                 for (value, hash) in &model {
-                    let found = index.find(*hash, |reference| reference.value() == *value);
+                    let found = index.find(index.place(*hash), |reference| reference.value() == *value);
                     prop_assert_eq!(found.map(Reference::value), Some(*value));
                 }
                 let overflow: u32 = index.buckets.iter().map(|bucket| bucket.overflow).sum();

@@ -117,10 +117,11 @@ impl TcpState {
     /// Whether a connection in this state counts as active (`SEMANTICS.md` section 3).
     #[inline]
     pub fn is_active(self) -> bool {
-        matches!(
-            self,
-            Self::Established | Self::SynSent | Self::SynRecv | Self::SynAck
-        )
+        const ACTIVE: u16 = 1 << TcpState::Established as u16
+            | 1 << TcpState::SynSent as u16
+            | 1 << TcpState::SynRecv as u16
+            | 1 << TcpState::SynAck as u16;
+        ACTIVE >> self as u16 & 1 == 1
     }
 
     /// As listed.

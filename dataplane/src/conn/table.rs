@@ -5,7 +5,7 @@
 //! [`ConnTable::removals`] tells whether that may have happened since. Preallocated: neither insert nor remove allocates.
 
 use super::connection::Conn;
-use super::index::{Index, Reference};
+use super::index::{Index, Place, Reference};
 use super::key::{Direction, FlowKey};
 use crate::egress::HopRef;
 
@@ -21,7 +21,7 @@ impl ConnId {
 
 /// A key's hash under the table's seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hash(u64);
+pub struct Hash(Place);
 
 /// A connection found, and which of its keys it was found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +120,7 @@ impl ConnTable {
         let (addresses, ports) = key.words();
         let [a, b, c] = self.seed;
         let mixed = fold(addresses ^ a, ports ^ b);
-        Hash(fold(mixed ^ c, 0x9e37_79b9_7f4a_7c15))
+        Hash(self.index.place(fold(mixed ^ c, 0x9e37_79b9_7f4a_7c15)))
     }
 
     /// Hints that `hash` will be looked up soon.
@@ -138,7 +138,7 @@ impl ConnTable {
     }
 
     /// The connection that a packet belongs to.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, hash: Hash, key: FlowKey) -> Option<Hit> {
         let is = |reference| {
             let hit = Hit::new(reference);

@@ -20,6 +20,7 @@ pub(crate) struct Lanes<P: Port> {
 struct Lane<P: Port> {
     worker_port: WorkerPort<P>,
     out: Burst<P::Frame>,
+    out_bytes: u64,
     mac: Mac,
     mtu: u16,
 }
@@ -31,6 +32,7 @@ impl<P: Port> Lanes<P> {
             .map(|worker_port| Lane {
                 worker_port,
                 out: Burst::new(),
+                out_bytes: 0,
                 mac: Mac::default(),
                 mtu: 1500,
             })
@@ -115,7 +117,9 @@ impl<P: Port> Lanes<P> {
         if self.lanes[at].out.is_full() {
             self.flush_port(at);
         }
-        self.lanes[at].out.push(frame);
+        let lane = &mut self.lanes[at];
+        lane.out_bytes += frame.bytes().len() as u64;
+        lane.out.push(frame);
     }
 
     /// Gives a frame, as it came off the wire, to the kernel.
@@ -155,11 +159,7 @@ impl<P: Port> Lanes<P> {
         let lane = &mut self.lanes[at];
         let books = &self.cells.books;
         let queued = lane.out.len();
-        let bytes: u64 = lane
-            .out
-            .iter()
-            .map(|frame| frame.bytes().len() as u64)
-            .sum();
+        let bytes = std::mem::take(&mut lane.out_bytes);
         let sent = lane.worker_port.port.tx(&mut lane.out);
         let unsent: u64 = lane
             .out

@@ -60,7 +60,7 @@ enum Way {
 
 impl<P: Port> Forwarder<P> {
     /// Sends a packet of `conn` on, or says why not: `flow` describes `frame`, which came in on `port`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn forward(
         &mut self,
         port: PortId,
@@ -96,6 +96,7 @@ impl<P: Port> Forwarder<P> {
 
     /// The long way. Returns the next hop, for the connection to remember.
     #[cold]
+    #[inline(never)]
     fn look_up_and_forward(
         &mut self,
         port: PortId,
@@ -303,7 +304,7 @@ impl<P: Port> Forwarder<P> {
 
 /// All that changes in a packet that is passed on, but for an outer header: Ethernet addresses, TTL, addresses, ports.
 /// Checksums follow by difference (RFC 1624), so a wrong one stays wrong.
-#[inline]
+#[inline(always)]
 fn change(frame: &mut impl Frame, flow: &Flow, plan: &Plan, macs: [u8; 12]) {
     let Ok((ethernet, packet)) = Ethernet::view_mut(frame.bytes_mut()) else {
         lost_header()
@@ -323,7 +324,7 @@ fn translate(frame: &mut impl Frame, flow: &Flow, plan: &Plan) {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn translate_packet(packet: &mut [u8], flow: &Flow, plan: &Plan) {
     let Some(to) = &plan.translation else { return };
     let Some((header, payload)) = packet.split_at_mut_checked(usize::from(flow.header_len)) else {
