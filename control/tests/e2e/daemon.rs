@@ -90,13 +90,27 @@ impl Daemon {
         (status.code(), self.log())
     }
 
-    /// Ends it as an init system does, and holds it to what the manual says: exit 0, socket gone.
-    pub(crate) fn stop(mut self) {
+    /// Ends it as an init system does, and holds it to what the manual says: exit 0, socket gone. Its home, with what it
+    /// has left there.
+    pub(crate) fn stop(mut self) -> TempDir {
         let pid = Pid::from_raw(self.child.id().cast_signed());
         kill(pid, Signal::SIGTERM).expect("it is running");
         let status = self.wait(STOP);
         assert!(status.success(), "{status} after SIGTERM:\n{}", self.log());
         assert!(!self.socket().exists(), "the socket is left behind");
+        self.into_home()
+    }
+
+    /// Ends it as nothing should end; its home, with what it has left there.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.child.kill().expect("it is running");
+        self.child.wait().expect("it is our child");
+        self.into_home()
+    }
+
+    fn into_home(mut self) -> TempDir {
+        let empty = TempDir::new().expect("a temporary directory");
+        std::mem::replace(&mut self.home, empty)
     }
 
     fn wait(&mut self, patience: Duration) -> ExitStatus {
@@ -120,6 +134,10 @@ impl Drop for Daemon {
         // Both fail, as they should, when it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // What EAL keeps of an instance, a killed one leaves.
+        if let Some(prefix) = self.home.path().file_name() {
+            let _ = fs::remove_dir_all(Path::new("/var/run/dpdk").join(prefix));
+        }
         if std::thread::panicking() {
             eprintln!("sluiced said:\n{}", self.log());
         }

@@ -1,10 +1,8 @@
 //! Coming up and going away.
 
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
 
 use serde_json::json;
-use tempfile::TempDir;
 
 use crate::daemon::Daemon;
 use crate::netns::Netns;
@@ -39,14 +37,15 @@ fn the_socket_is_for_its_owner_and_group() {
 }
 
 #[test]
-fn a_stale_socket_is_replaced() {
+fn a_killed_daemon_is_succeeded() {
     let netns = Netns::new("appliance");
-    let home = TempDir::with_prefix("sluice-e2e-").expect("a temporary directory");
-    // What a killed daemon leaves: a name that nobody listens at.
-    drop(UnixListener::bind(home.path().join("rpc.sock")).expect("a socket"));
-    let daemon = Daemon::spawn_at(&netns, &boot(&["lan"]), home).ready();
-    daemon.rpc().call("version", json!({}));
-    daemon.stop();
+    let first = Daemon::spawn(&netns, &boot(&["lan"])).ready();
+    // Its socket stays, and nobody listens there.
+    let home = first.kill();
+    assert!(home.path().join("rpc.sock").exists());
+    let second = Daemon::spawn_at(&netns, &boot(&["lan"]), home).ready();
+    second.rpc().call("version", json!({}));
+    second.stop();
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod load;
 mod methods;
 mod modes;
 mod netns;
+mod pcap;
 mod refusals;
 mod rig;
 mod traffic;

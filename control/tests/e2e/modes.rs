@@ -1,8 +1,10 @@
 //! HTTP through each of the four forwarding modes.
 
+use std::io::{Read, Write};
+
 use crate::netns::Netns;
 use crate::rig::{LADDR, Rig, Service, VIP};
-use crate::traffic::{Server, http_get};
+use crate::traffic::{PATIENCE, Server, connect, expect_pattern, http_get, send_pattern};
 use crate::tunnel::Decapsulator;
 
 const REQUESTS: usize = 20;
@@ -95,6 +97,36 @@ fn http_by_tunnel() {
         assert!(packets > 3 * REQUESTS / 2, "{packets} tunnelled packets");
     }
     counted(&mut rig, &service, false);
+    rig.close();
+}
+
+#[test]
+fn an_upload_by_tunnel_learns_the_mtu() {
+    const BYTES: usize = 1 << 20;
+    let mut rig = Rig::one_arm(1);
+    vip_on_loopback(&rig.servers[0]);
+    let end = Decapsulator::start(&rig.servers[0], "10.0.0.11");
+    let service = rig.service("tcp", 9000, "rr");
+    rig.real_server(&service, "10.0.0.11:9000", "tun");
+    let _server = Server::tcp(&rig.servers[0], &format!("{VIP}:9000"), |mut stream| {
+        stream.set_read_timeout(Some(PATIENCE))?;
+        expect_pattern(&mut stream, 7, BYTES)?;
+        stream.write_all(b"same")
+    });
+
+    // Full frames have no room for the outer header: sluice says so by ICMP, and the client's kernel sends shorter ones.
+    let to = service.address();
+    rig.client.run(|| {
+        let mut stream = connect(to).expect("connection");
+        send_pattern(&mut stream, 7, BYTES).expect("upload");
+        let mut verdict = [0; 4];
+        stream.read_exact(&mut verdict).expect("verdict");
+        assert_eq!(&verdict, b"same");
+    });
+
+    let learned = rig.client.ip(&format!("route get {VIP}"));
+    assert!(learned.contains("mtu 1480"), "{learned}");
+    assert!(end.finish() > BYTES / 1480);
     rig.close();
 }
 

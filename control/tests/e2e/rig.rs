@@ -164,8 +164,6 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// A boot file for one worker and net_tap ports `dt0`, `dt1` … with the exception interfaces `ex0`, `ex1` …. Little memory, no
 /// hugepages, and a worker that sleeps when idle: the machine has other things to do.
 pub(crate) fn boot(ports: &[&str]) -> String {
-    let cores = core_affinity::get_core_ids().expect("the cores are known");
-    let (control, worker) = (cores[0].id, cores[cores.len() - 1].id);
     let mut boot = format!(
         r#"
 [eal]
@@ -174,16 +172,14 @@ hugepages = "off"
 memory_mb = 128
 
 [workers]
-cores = [{worker}]
-control_core = {control}
-allow_shared_cores = {}
+{}
 polling = "adaptive"
 max_connections = 16384
 
 [rpc]
 socket = "SOCKET"
 "#,
-        worker == control
+        cores()
     );
     for (n, port) in ports.iter().enumerate() {
         boot += &format!(
@@ -197,6 +193,14 @@ exception = "ex{n}"
         );
     }
     boot
+}
+
+/// The lines of `[workers]` that fit this machine.
+pub(crate) fn cores() -> String {
+    let cores = core_affinity::get_core_ids().expect("the cores are known");
+    let (control, worker) = (cores[0].id, cores[cores.len() - 1].id);
+    let shared = worker == control;
+    format!("cores = [{worker}]\ncontrol_core = {control}\nallow_shared_cores = {shared}")
 }
 
 /// The sum rule of the design, for one worker: what came in went out, was dropped or is held.
