@@ -1,0 +1,46 @@
+# The few commands that people type. Each installs what it needs first, and says so only when something is missing.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo run test conformance setup
+
+CONFIG ?=
+TRACES ?= dataplane/ipvs/golden
+NEXTEST_PROFILE ?= default
+
+# Namespaces, taps and hugepages belong to root: tests and the appliance run as root, building does not.
+ifneq ($(shell id -u),0)
+SUDO := sudo -E
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
+endif
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+setup: ## install what building and testing need, and nothing else
+	@.ci/setup build demo test
+
+demo: ## watch 100 requests pass from a client through the appliance to two nginx servers
+	@.ci/setup build demo
+	@cargo build --release --locked --package sluice-control
+	@$(SUDO) configs/demo.sh
+
+run: ## run the appliance in the foreground: make run CONFIG=configs/bare-metal.toml
+	@test -n "$(CONFIG)" || { echo 'say which boot file: make run CONFIG=configs/bare-metal.toml' >&2; exit 2; }
+	@.ci/setup build
+	@cargo build --release --locked --package sluice-control
+	@exec $(SUDO) target/release/sluiced --config "$(CONFIG)"
+
+test: ## format, lints, build, every test, documentation: what CI runs
+	@.ci/setup build demo test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo build --workspace --locked
+	cargo nextest run --workspace --locked --profile $(NEXTEST_PROFILE)
+	cargo test --workspace --locked --doc
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --locked --no-deps
+
+conformance: ## replay recorded kernel traces through sluice: make conformance [TRACES=DIR]
+	@.ci/setup build
+	@cargo run --quiet --locked --package sluice-conformance -- --traces "$(TRACES)"

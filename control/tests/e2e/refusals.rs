@@ -1,0 +1,139 @@
+//! What cannot work is refused before anything is touched: exit 2, and one sentence that helps.
+
+use crate::daemon::Daemon;
+use crate::netns::Netns;
+use crate::rig::boot;
+
+#[test]
+fn a_boot_file_with_an_unknown_key_names_its_line() {
+    let boot = boot(&["lan"]).replace("polling = ", "poling = ");
+    let line = 1 + boot
+        .lines()
+        .position(|line| line.starts_with("poling"))
+        .expect("it is there");
+    let said = refused(&boot);
+    assert!(said.contains(&format!("boot.toml:{line}:")), "{said}");
+    assert!(said.contains("poling"), "{said}");
+}
+
+#[test]
+fn a_boot_file_with_a_wrong_type_names_its_line() {
+    let boot = boot(&["lan"]).replace("memory_mb = 128", "memory_mb = \"128 MB\"");
+    let line = 1 + boot
+        .lines()
+        .position(|line| line.starts_with("memory_mb"))
+        .expect("it is there");
+    let said = refused(&boot);
+    assert!(said.contains(&format!("boot.toml:{line}:")), "{said}");
+}
+
+#[test]
+fn a_virtual_port_that_cannot_exist_is_named() {
+    let said = refused(&boot(&["lan"]).replace("net_tap0", "net_nonsense0"));
+    assert!(said.contains("net_nonsense0"), "{said}");
+}
+
+#[test]
+fn a_pci_port_that_is_not_there_is_named() {
+    let boot = boot(&["lan"])
+        .replace("net_tap0", "0000:ff:1f.7")
+        .replace("args = \"iface=dt0\"\n", "");
+    let said = refused(&boot);
+    assert!(said.contains("0000:ff:1f.7"), "{said}");
+}
+
+#[test]
+fn hugepages_that_are_not_there_are_counted() {
+    let boot = boot(&["lan"])
+        .replace("hugepages = \"off\"", "hugepages = \"required\"")
+        .replace("memory_mb = 128", "memory_mb = 3000000");
+    let said = refused(&boot);
+    assert!(
+        said.contains("hugepages") && said.contains("too few"),
+        "{said}"
+    );
+}
+
+#[test]
+fn memory_that_is_not_there_is_counted() {
+    let said = refused(&boot(&["lan"]).replace("memory_mb = 128", "memory_mb = 3000000"));
+    assert!(
+        said.contains("memory") && said.contains("too few"),
+        "{said}"
+    );
+}
+
+#[test]
+fn memory_that_is_too_little_for_the_ports_is_refused() {
+    let said = refused(&boot(&["lan"]).replace("memory_mb = 128", "memory_mb = 8"));
+    assert!(said.contains("MB") || said.contains("memory"), "{said}");
+}
+
+#[test]
+fn two_workers_on_one_core_are_refused() {
+    let boot = boot(&["lan"]);
+    let cores = boot
+        .lines()
+        .find(|line| line.starts_with("cores"))
+        .expect("it is there");
+    let core = cores.trim_matches(|c: char| !c.is_ascii_digit());
+    let said = refused(
+        &boot
+            .replace(cores, &format!("cores = [{core}, {core}]"))
+            .replace("allow_shared_cores = true", "allow_shared_cores = false"),
+    );
+    assert!(said.contains(&format!("core {core}")), "{said}");
+}
+
+#[test]
+fn a_core_that_does_not_exist_is_refused() {
+    let boot = boot(&["lan"]);
+    let cores = boot
+        .lines()
+        .find(|line| line.starts_with("cores"))
+        .expect("it is there");
+    let said = refused(&boot.replace(cores, "cores = [4000]"));
+    assert!(said.contains("4000"), "{said}");
+}
+
+#[test]
+fn an_exception_interface_that_is_taken_is_named() {
+    let netns = Netns::new("refused");
+    netns.ip("link add ex0 type bridge");
+    let (code, said) = Daemon::spawn(&netns, &boot(&["lan"])).refused();
+    assert_eq!(code, Some(2), "{said}");
+    assert!(sentence(&said).contains("ex0"), "{said}");
+}
+
+#[test]
+fn a_boot_file_that_is_not_there_is_named() {
+    let netns = Netns::new("refused");
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_sluiced"));
+    let output = netns.run(|| {
+        command
+            .args(["--config", "/nonexistent/boot.toml"])
+            .output()
+    });
+    let output = output.expect("sluiced starts");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(sentence(&said).contains("/nonexistent/boot.toml"), "{said}");
+}
+
+/// Starts on a boot file that must be refused; the sentence that says why.
+fn refused(boot: &str) -> String {
+    let netns = Netns::new("refused");
+    let before = netns.ip("-br link");
+    let (code, said) = Daemon::spawn(&netns, boot).refused();
+    assert_eq!(code, Some(2), "{boot}\n{said}");
+    assert_eq!(netns.ip("-br link"), before, "something is left behind");
+    sentence(&said)
+}
+
+/// The refusal is the last line, said once, under the daemon's own name.
+fn sentence(said: &str) -> String {
+    let last = said.lines().next_back().unwrap_or_default();
+    assert!(last.starts_with("sluiced: "), "{said}");
+    assert_eq!(said.matches("sluiced: ").count(), 1, "{said}");
+    last.to_owned()
+}
