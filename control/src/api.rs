@@ -393,6 +393,35 @@ pub struct Stats {
     pub workers: Vec<WorkerStats>,
     /// Each port.
     pub ports: Vec<PortStats>,
+    /// The mirror of the kernel's addresses, routes and neighbours; absent where no port has an exception interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<KernelStats>,
+}
+
+/// How well the kernel is followed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelStats {
+    /// Neighbours whose MAC is known now.
+    pub neighbours: u64,
+    /// Neighbours that the kernel is asking for now.
+    pub resolving: u64,
+    /// Neighbours that do not answer now, with their ports.
+    pub failed: Vec<FailedNeighbour>,
+    /// Times that a neighbour stopped answering or never did.
+    pub failures: u64,
+    /// Times that the kernel's news overran us, and everything was read anew.
+    pub resyncs: u64,
+    /// What the kernel has and workers do not follow: policy rules, VRFs.
+    pub not_mirrored: Vec<String>,
+}
+
+/// A neighbour that does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedNeighbour {
+    /// The port it should be on.
+    pub port: u16,
+    /// Its address.
+    pub address: Ipv4Addr,
 }
 
 /// One worker's books. All in packets unless named otherwise.

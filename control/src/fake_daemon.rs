@@ -330,6 +330,7 @@ impl FakeDaemon {
                 busy_polls: 250,
                 ..WorkerStats::default()
             }],
+            kernel: None,
             ports: vec![PortStats {
                 name: "client".to_owned(),
                 mac: "02:00:00:00:00:01".to_owned(),

@@ -84,6 +84,11 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
+    /// Bytes of the connection table and its timers.
+    pub(crate) fn connection_bytes(&self) -> usize {
+        self.table.bytes() + self.wheel.bytes()
+    }
+
     /// From now on these settings hold.
     pub(crate) fn set_settings(&mut self, settings: Arc<Settings>) {
         self.timeouts = TimeoutTable::new(&settings.timeouts, self.rate, self.grains);

@@ -109,6 +109,11 @@ impl<P: Port> Worker<P> {
         }
     }
 
+    /// Bytes that connections and their timers take, all of it allocated.
+    pub fn connection_bytes(&self) -> usize {
+        self.pipeline.connection_bytes()
+    }
+
     /// One turn: commands, a burst from each port and from the kernel, due timers. Returns whether there was
     /// anything to do. `now` must not be earlier than at the last call.
     pub fn poll(&mut self, now: Ticks) -> bool {

@@ -200,6 +200,17 @@ fn warnings(
     for port in stats.ports.iter().filter(|port| !port.link_up) {
         warnings.push(format!("port {}: the link is down", port.name));
     }
+    if let Some(kernel) = &stats.kernel {
+        for failed in &kernel.failed {
+            let port = stats.ports.get(usize::from(failed.port));
+            let port = port.map_or("?", |port| port.name.as_str());
+            let address = failed.address;
+            warnings.push(format!("{address} does not answer on port {port}"));
+        }
+        for what in &kernel.not_mirrored {
+            warnings.push(format!("the kernel has what workers do not follow: {what}"));
+        }
+    }
     if !warnings.is_empty() {
         writeln!(out)?;
     }

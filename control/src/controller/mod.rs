@@ -22,7 +22,7 @@ use sluice_dataplane::command::{Command, Event, Settings};
 use sluice_dataplane::service::RsId;
 use tracing::{debug, info};
 
-use crate::api::{Applied, ErrorKind, PortStats};
+use crate::api::{Applied, ErrorKind, KernelStats, PortStats};
 use crate::api_error::ApiError;
 use crate::config::{At, Change, Config, Fresh, Limits, Step, TRASH_PERIOD};
 use crate::publish::{Publisher, Retired, WorkerLink};
@@ -82,6 +82,7 @@ pub struct Controller {
     publisher: Publisher,
     workers: Vec<WorkerInfo>,
     ports: Box<dyn FnMut() -> Vec<PortStats> + Send>,
+    kernel: Option<Box<dyn Fn() -> KernelStats + Send>>,
     dpdk: String,
     network: Network,
     settings: Arc<Settings>,
@@ -104,6 +105,7 @@ impl Controller {
             publisher: Publisher::new(links),
             workers,
             ports: setup.ports,
+            kernel: None,
             dpdk: setup.dpdk,
             network: Network::new(setup.statics),
             settings: Arc::default(),
@@ -118,6 +120,11 @@ impl Controller {
         };
         controller.start_network();
         controller
+    }
+
+    /// Where to ask how well the kernel is followed.
+    pub fn kernel_reporter(&mut self, report: impl Fn() -> KernelStats + Send + 'static) {
+        self.kernel = Some(Box::new(report));
     }
 
     /// Performs one request. Never waits: see [`Reply`].

@@ -65,6 +65,7 @@ impl Controller {
                 .map(|((info, cells), id)| worker_view(id, info, cells))
                 .collect(),
             ports,
+            kernel: self.kernel.as_ref().map(|report| report()),
         })
     }
 

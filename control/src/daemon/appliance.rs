@@ -145,6 +145,7 @@ impl Appliance {
                 info!(
                     worker = number,
                     max_connections = config.max_connections,
+                    table_mb = worker.connection_bytes() >> 20,
                     "worker runs"
                 );
                 turn(worker, polling, &stop, clock::now);

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use sluice_dataplane::command::PortId;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::appliance::Appliance;
-use crate::kernel::{KernelMirror, KernelUpdate, MirrorError, MirrorPort};
+use crate::api::{FailedNeighbour, KernelStats};
+use crate::kernel::{KernelMirror, KernelUpdate, MirrorError, MirrorPort, MirrorStatus};
 use crate::rpc::server::Hub;
 
 /// News that may wait for us.
@@ -59,6 +61,8 @@ pub(super) async fn follow(
     tokio::time::timeout(FIRST_READING, first)
         .await
         .unwrap_or(Err(FollowError::Silent))?;
+    let report = mirror.reporter();
+    hub.with(|controller| controller.kernel_reporter(move || stats(report())));
     let hub = hub.clone();
     tokio::spawn(async move {
         while let Some(update) = news.recv().await {
@@ -67,6 +71,21 @@ pub(super) async fn follow(
         warn!("the kernel mirror has ended");
     });
     Ok(Some(mirror))
+}
+
+fn stats(status: MirrorStatus) -> KernelStats {
+    let failed = |(port, address): (PortId, _)| FailedNeighbour {
+        port: port.0,
+        address,
+    };
+    KernelStats {
+        neighbours: status.neighbours.usable,
+        resolving: status.neighbours.resolving,
+        failed: status.failed.into_iter().map(failed).collect(),
+        failures: status.neighbours.failures,
+        resyncs: status.resyncs,
+        not_mirrored: status.not_mirrored,
+    }
 }
 
 fn apply(hub: &Hub, side: &super::appliance::KernelSide, update: KernelUpdate) {

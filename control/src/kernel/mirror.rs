@@ -144,6 +144,12 @@ impl KernelMirror {
     pub fn status(&self) -> MirrorStatus {
         self.status.borrow().clone()
     }
+
+    /// For whoever must tell how it stands without having it.
+    pub fn reporter(&self) -> impl Fn() -> MirrorStatus + Send + 'static {
+        let status = self.status.clone();
+        move || status.borrow().clone()
+    }
 }
 
 impl Drop for KernelMirror {
