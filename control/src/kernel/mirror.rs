@@ -30,6 +30,10 @@ const AUDIT: Duration = Duration::from_secs(30);
 /// A broken conversation is taken up again after so long.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// After a loss, notifications from before it still wait in line, and would be taken for news after the reading that made
+/// good for the loss. For this long each of them leads to another reading.
+const OLD_NEWS: Duration = Duration::from_secs(5);
+
 /// Questions of workers that may wait; more are dropped, and the workers ask again.
 const QUESTIONS: usize = 1024;
 
@@ -118,6 +122,7 @@ impl KernelMirror {
             told: Told::default(),
             read_neighbours: true,
             incomplete: true,
+            lost_at: None,
             inbox,
             status: status_in,
         };
@@ -289,6 +294,8 @@ struct Mirror {
     read_neighbours: bool,
     /// The next reading completes what is known.
     incomplete: bool,
+    /// When notifications were last lost.
+    lost_at: Option<Instant>,
     inbox: mpsc::Receiver<Question>,
     status: watch::Sender<MirrorStatus>,
 }
@@ -355,12 +362,17 @@ impl Mirror {
                 if let Some(&port) = self.indices.get(&interface) {
                     self.neighbours.set((port, addr), standing);
                     self.publish_neighbours();
+                    if self.lost_at.is_some_and(|at| at.elapsed() < OLD_NEWS) {
+                        self.read_neighbours = true;
+                        clock.changed();
+                    }
                 }
             }
             Notice::Lost => {
                 info!("the kernel changed faster than could be followed; reading all anew");
                 self.status.send_modify(|status| status.resyncs += 1);
                 self.must_resync();
+                self.lost_at = Some(Instant::now());
                 clock.changed();
             }
         }

@@ -20,10 +20,8 @@ fn every_method_answers() {
 
     let version = called.call("version", json!({}));
     assert_eq!(version["sluice"], env!("CARGO_PKG_VERSION"));
-    assert!(
-        version["dpdk"].as_str().expect("text").contains("DPDK"),
-        "{version}"
-    );
+    let dpdk = version["dpdk"].as_str().expect("text");
+    assert!(dpdk.starts_with(|c: char| c.is_ascii_digit()), "{version}");
 
     let at = called.revision("service_add", json!({"service": web, "scheduler": "rr"}));
     let next = called.revision("service_set", json!({"service": web, "scheduler": "wrr"}));
