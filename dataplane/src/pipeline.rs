@@ -51,10 +51,12 @@ pub(crate) struct Pipeline<P: Port> {
     cells: Arc<WorkerCells>,
 }
 
-/// What stage one found in a packet.
-enum Found {
-    Flow(Flow, Hash),
-    Other(Parsed),
+/// A TCP or UDP packet between the stages.
+struct Pending<F> {
+    frame: F,
+    flow: Flow,
+    hash: Hash,
+    guess: Option<Hit>,
 }
 
 impl<P: Port> Pipeline<P> {
@@ -106,36 +108,65 @@ impl<P: Port> Pipeline<P> {
     /// Walks a burst that came in on `port`.
     pub(crate) fn walk(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
         let mac = self.forwarder.lanes.mac(port);
-        let mut found: ArrayVec<Found, BURST> = ArrayVec::new();
+        let mut pending: ArrayVec<Pending<P::Frame>, BURST> = ArrayVec::new();
         for frame in burst.iter() {
             frame.prefetch();
         }
-        for frame in burst.iter() {
-            found.push(match parse(frame.bytes(), mac) {
+        for frame in burst.drain(..) {
+            match parse(frame.bytes(), mac) {
                 Parsed::Flow(flow) => {
                     let hash = self.table.hash(flow.key);
                     self.table.prefetch(hash);
-                    Found::Flow(flow, hash)
+                    pending.push(Pending {
+                        frame,
+                        flow,
+                        hash,
+                        guess: None,
+                    });
                 }
-                other => Found::Other(other),
-            });
-        }
-        for found in &found {
-            if let Found::Flow(_, hash) = found {
-                self.table.prefetch_conn(*hash);
+                other => self.set_aside(port, frame, other),
             }
         }
-        for (frame, found) in burst.drain(..).zip(&found) {
-            match *found {
-                Found::Flow(ref flow, hash) if !self.services.is_empty() => {
-                    let hit = self.table.lookup(hash, flow.key);
-                    self.flow(port, frame, flow, hit);
+        for packet in &mut pending {
+            packet.guess = self.table.guess(packet.hash);
+        }
+        let removals = self.table.removals();
+        let active = !self.services.is_empty();
+        for Pending {
+            frame,
+            flow,
+            hash,
+            guess,
+        } in pending.drain(..)
+        {
+            let hit = match guess {
+                Some(guess)
+                    if self.table.removals() == removals
+                        && self.table.confirms(guess, &flow.key) =>
+                {
+                    Some(guess)
                 }
-                Found::Other(Parsed::Drop(reason)) => self.forwarder.lanes.discard(frame, reason),
-                Found::Other(Parsed::Fragment { dst }) if self.services.is_vip(dst) => {
-                    self.forwarder.lanes.discard(frame, DropReason::Fragment);
-                }
-                Found::Flow(..) | Found::Other(_) => self.forwarder.lanes.punt(port, frame),
+                _ => self.table.lookup(hash, flow.key),
+            };
+            if active {
+                self.flow(port, frame, &flow, hit);
+            } else {
+                self.forwarder.lanes.punt(port, frame);
+            }
+        }
+    }
+
+    /// A frame that is no whole TCP or UDP packet.
+    #[cold]
+    #[inline(never)]
+    fn set_aside(&mut self, port: PortId, frame: P::Frame, parsed: Parsed) {
+        match parsed {
+            Parsed::Drop(reason) => self.forwarder.lanes.discard(frame, reason),
+            Parsed::Fragment { dst } if self.services.is_vip(dst) => {
+                self.forwarder.lanes.discard(frame, DropReason::Fragment);
+            }
+            Parsed::Fragment { .. } | Parsed::Kernel | Parsed::Flow(_) => {
+                self.forwarder.lanes.punt(port, frame);
             }
         }
     }

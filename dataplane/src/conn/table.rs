@@ -1,7 +1,7 @@
 //! This worker's connections, found by either of their two keys.
 //!
-//! Used in stages over a burst: [`ConnTable::hash`] and [`ConnTable::prefetch`] all keys, [`ConnTable::prefetch_conn`] all
-//! candidates, [`ConnTable::lookup`] each. A hit stays valid until its connection is removed;
+//! Used in stages over a burst: [`ConnTable::hash`] and [`ConnTable::prefetch`] all keys, [`ConnTable::guess`] all
+//! connections, [`ConnTable::confirms`] each guess, or [`ConnTable::lookup`]. A hit stays valid until its connection is removed;
 //! [`ConnTable::removals`] tells whether that may have happened since. Preallocated: neither insert nor remove allocates.
 
 use super::connection::Conn;
@@ -129,12 +129,18 @@ impl ConnTable {
         self.index.prefetch(hash.0);
     }
 
-    /// Hints that the connection that `hash` likely leads to will be read soon.
-    #[inline]
-    pub fn prefetch_conn(&self, hash: Hash) {
-        if let Some(reference) = self.index.candidate(hash.0) {
-            crate::prefetch::read(&self.conns[Hit::new(reference).id.index()]);
-        }
+    /// The connection that `hash` likely leads to, which is hinted to be read soon.
+    #[inline(always)]
+    pub fn guess(&self, hash: Hash) -> Option<Hit> {
+        let hit = Hit::new(self.index.candidate(hash.0)?);
+        crate::prefetch::read(&self.conns[hit.id.index()]);
+        Some(hit)
+    }
+
+    /// Whether a guess, made since the last removal, was right.
+    #[inline(always)]
+    pub fn confirms(&self, guess: Hit, key: &FlowKey) -> bool {
+        self.conns[guess.id.index()].is(guess.direction, key)
     }
 
     /// The connection that a packet belongs to.

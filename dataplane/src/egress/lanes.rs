@@ -111,7 +111,7 @@ impl<P: Port> Lanes<P> {
     }
 
     /// Queues a finished frame for a port.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn send(&mut self, port: PortId, frame: P::Frame) {
         let at = usize::from(port.0);
         if self.lanes[at].out.is_full() {
@@ -155,6 +155,7 @@ impl<P: Port> Lanes<P> {
         self.empty_trash();
     }
 
+    #[inline(never)]
     fn flush_port(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
         let books = &self.cells.books;

@@ -17,6 +17,7 @@ use rtrb::Producer;
 
 pub(crate) use self::icmp::ErrorBudget;
 pub(crate) use self::plan::Plan;
+use self::plan::Translation;
 use crate::command::{Event, PortId};
 use crate::conn::{Conn, Direction};
 use crate::drop_reason::DropReason;
@@ -28,7 +29,7 @@ use crate::packet::ipv4::Ipv4;
 use crate::packet::tcp::Tcp;
 use crate::packet::udp::Udp;
 use crate::parse::Flow;
-use crate::service::Protocol;
+use crate::service::{Method, Protocol};
 use crate::stats::WorkerCells;
 use crate::time::{Span, Ticks};
 
@@ -69,26 +70,31 @@ impl<P: Port> Forwarder<P> {
         conn: &mut Conn,
         direction: Direction,
     ) {
-        let plan = Plan::new(conn, direction);
-        let Some(ready) = self.hops.ready(conn.hops[direction as usize]) else {
+        let remembered = conn.hops[direction as usize];
+        let Some(ready) = self.hops.ready(remembered) else {
+            let plan = Plan::new(conn, direction);
             conn.hops[direction as usize] = self.look_up_and_forward(port, frame, flow, &plan);
             return;
         };
         let (hop, macs) = (ready.hop, ready.macs);
-        let long = u32::from(flow.total_len) + u32::from(plan.overhead()) > u32::from(hop.mtu);
+        let translated = conn.translated();
+        let tunnel = conn.method() == Method::Tun && direction == Direction::ToServer;
+        let overhead = if tunnel { plan::TUNNEL_OVERHEAD } else { 0 };
+        let long = u32::from(flow.total_len) + u32::from(overhead) > u32::from(hop.mtu);
+        let fill_in = flow.no_checksum && translated;
         let report = self.now - ready.reported >= self.report_again;
-        let fill_in = flow.no_checksum && plan.translation.is_some();
         if long || flow.ttl <= 1 || fill_in || report {
             ready.reported = self.now;
-            self.look_up_and_forward(port, frame, flow, &plan);
+            self.look_up_and_forward(port, frame, flow, &Plan::new(conn, direction));
             return;
         }
         let len = Ethernet::LEN + usize::from(flow.total_len);
         if frame.bytes().len() > len {
             frame.truncate(len);
         }
-        change(&mut frame, flow, &plan, macs);
-        if plan.tunnel && !self.encapsulate(&mut frame, &hop, plan.to) {
+        let translation = translated.then(|| Translation::new(conn, direction));
+        change(&mut frame, flow, translation, macs);
+        if tunnel && !self.encapsulate(&mut frame, &hop, conn.server().addr) {
             return self.lanes.discard(frame, DropReason::NoHeadroom);
         }
         self.lanes.send(hop.port, frame);
@@ -168,7 +174,7 @@ impl<P: Port> Forwarder<P> {
         }
         frame.truncate(Ethernet::LEN + usize::from(flow.total_len));
         // The Ethernet addresses are filled in when the next hop's is known.
-        change(&mut frame, flow, plan, [0; 12]);
+        change(&mut frame, flow, plan.translation, [0; 12]);
         if plan.translation.is_some() && flow.no_checksum {
             let offload = self.lanes.offloads(hop.port).udp_checksum && !too_long;
             fill_in_udp_checksum(&mut frame, flow, offload);
@@ -305,7 +311,7 @@ impl<P: Port> Forwarder<P> {
 /// All that changes in a packet that is passed on, but for an outer header: Ethernet addresses, TTL, addresses, ports.
 /// Checksums follow by difference (RFC 1624), so a wrong one stays wrong.
 #[inline(always)]
-fn change(frame: &mut impl Frame, flow: &Flow, plan: &Plan, macs: [u8; 12]) {
+fn change(frame: &mut impl Frame, flow: &Flow, to: Option<Translation>, macs: [u8; 12]) {
     let Ok((ethernet, packet)) = Ethernet::view_mut(frame.bytes_mut()) else {
         lost_header()
     };
@@ -314,19 +320,21 @@ fn change(frame: &mut impl Frame, flow: &Flow, plan: &Plan, macs: [u8; 12]) {
         lost_header()
     };
     ip.decrement_ttl();
-    translate_packet(packet, flow, plan);
+    if let Some(to) = to {
+        translate_packet(packet, flow, &to);
+    }
 }
 
 fn translate(frame: &mut impl Frame, flow: &Flow, plan: &Plan) {
-    translate_packet(&mut frame.bytes_mut()[Ethernet::LEN..], flow, plan);
-    if plan.translation.is_some() && flow.no_checksum {
+    let Some(to) = &plan.translation else { return };
+    translate_packet(&mut frame.bytes_mut()[Ethernet::LEN..], flow, to);
+    if flow.no_checksum {
         fill_in_udp_checksum(frame, flow, false);
     }
 }
 
 #[inline(always)]
-fn translate_packet(packet: &mut [u8], flow: &Flow, plan: &Plan) {
-    let Some(to) = &plan.translation else { return };
+fn translate_packet(packet: &mut [u8], flow: &Flow, to: &Translation) {
     let Some((header, payload)) = packet.split_at_mut_checked(usize::from(flow.header_len)) else {
         lost_header()
     };

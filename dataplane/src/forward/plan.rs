@@ -27,34 +27,36 @@ pub(crate) struct Translation {
     pub(crate) delta: Delta,
 }
 
+/// Bytes that a tunnel adds.
+pub(super) const TUNNEL_OVERHEAD: u16 = Ipv4::LEN as u16;
+
+impl Translation {
+    /// For a packet of `conn`, a translated connection, that goes `direction`.
+    #[inline(always)]
+    pub(super) fn new(conn: &Conn, direction: Direction) -> Self {
+        let (src, dst) = conn.leaves_as(direction);
+        let delta = conn.deltas[direction as usize];
+        Self { src, dst, delta }
+    }
+}
+
 impl Plan {
     /// For a packet of `conn` that goes `direction`.
-    #[inline]
     pub(crate) fn new(conn: &Conn, direction: Direction) -> Self {
-        let translation = conn.translated().then(|| {
-            let (src, dst) = conn.leaves_as(direction);
-            Translation {
-                src,
-                dst,
-                delta: conn.deltas[direction as usize],
-            }
-        });
         let to = match direction {
             Direction::ToServer => conn.server().addr,
             Direction::ToClient => conn.client().addr,
         };
-        let tunnel = conn.method() == Method::Tun && direction == Direction::ToServer;
         Self {
-            translation,
-            tunnel,
+            translation: conn.translated().then(|| Translation::new(conn, direction)),
+            tunnel: conn.method() == Method::Tun && direction == Direction::ToServer,
             direction,
             to,
         }
     }
 
     /// Bytes that it grows by.
-    #[inline]
     pub(crate) fn overhead(&self) -> u16 {
-        if self.tunnel { Ipv4::LEN as u16 } else { 0 }
+        if self.tunnel { TUNNEL_OVERHEAD } else { 0 }
     }
 }

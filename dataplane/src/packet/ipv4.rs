@@ -99,6 +99,12 @@ impl Ipv4 {
         ip
     }
 
+    /// Whether it is version 4, has no options and is no fragment.
+    #[inline]
+    pub fn is_plain(&self) -> bool {
+        self.version_ihl == 0x45 && !self.is_fragment()
+    }
+
     /// The version, 4 if all is well.
     #[inline]
     pub fn version(&self) -> u8 {
