@@ -20,9 +20,9 @@
 //! // 6. Stop in the order mirror, workers, punt thread (its frames go back to the pool before the pool goes).
 //! ```
 //!
-//! [`netlink`] talks to the kernel, [`fib`] and [`neighbours`] make sense of what it says, [`mirror`] is the task between
+//! `netlink` talks to the kernel, `fib` and `neighbours` make sense of what it says, `mirror` is the task between
 //! them. Routes, addresses and links are read anew, whole, a little after the kernel reports any change: a worker gets a new
-//! [`Fib`](sluice_dataplane::egress::Fib) whole anyhow, and the kernel does not report every route that it removes (those of
+//! [`Fib`] whole anyhow, and the kernel does not report every route that it removes (those of
 //! a link that goes down, or whose preferred source goes). Neighbours, which change one by one and all the time, follow the
 //! events. Whatever was missed is found by a full reading now and then.
 //!
