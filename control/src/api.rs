@@ -130,7 +130,7 @@ pub enum Method {
 }
 
 pub(crate) fn default_scheduler() -> String {
-    "wrr".to_owned()
+    "wlc".to_owned()
 }
 
 pub(crate) fn default_weight() -> u32 {
@@ -146,6 +146,9 @@ pub struct ServiceAdd {
     /// Scheduler, as ipvsadm spells it.
     #[serde(default = "default_scheduler")]
     pub scheduler: String,
+    /// Its switches, as ipvsadm's `-b` spells them: `flag-1` to `flag-3`, and names for sh and mh.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduler_flags: Vec<String>,
 }
 
 /// `service_set`: what is not given stays as it is.
@@ -157,6 +160,9 @@ pub struct ServiceSet {
     /// Scheduler, as ipvsadm spells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler: Option<String>,
+    /// Its switches, all of them; another scheduler begins with none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_flags: Option<Vec<String>>,
 }
 
 /// `service_delete`, `laddr_list`, and `service_list` of one service.
@@ -284,6 +290,9 @@ pub struct Service {
     pub service: ServiceRef,
     /// Scheduler.
     pub scheduler: String,
+    /// Its switches.
+    #[serde(default)]
+    pub scheduler_flags: Vec<String>,
     /// Whether the VIP is an address of this machine; elsewhere the service matches nothing.
     pub vip_local: bool,
     /// Local addresses for FULLNAT.

@@ -229,6 +229,7 @@ impl FakeDaemon {
         self.services.push(Service {
             service: params.service,
             scheduler: params.scheduler,
+            scheduler_flags: params.scheduler_flags,
             vip_local: true,
             laddrs: Vec::new(),
             stats: Counters::default(),
@@ -243,6 +244,10 @@ impl FakeDaemon {
         if let Some(scheduler) = params.scheduler {
             known_scheduler(&scheduler)?;
             self.services[at].scheduler = scheduler;
+            self.services[at].scheduler_flags = Vec::new();
+        }
+        if let Some(flags) = params.scheduler_flags {
+            self.services[at].scheduler_flags = flags;
         }
         self.applied()
     }

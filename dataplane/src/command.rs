@@ -101,6 +101,10 @@ pub struct Settings {
     pub sloppy_tcp: bool,
     /// Send ICMP "fragmentation needed" about packets too long for a tunnel.
     pub pmtu_disc: bool,
+    /// Seconds after which lblc forgets a destination that nobody asked for.
+    pub lblc_expiration_s: u32,
+    /// Seconds after which lblcr forgets a destination, and after which a destination's set of servers shrinks.
+    pub lblcr_expiration_s: u32,
 }
 
 impl Default for Settings {
@@ -111,6 +115,8 @@ impl Default for Settings {
             conn_reuse_mode: 1,
             sloppy_tcp: false,
             pmtu_disc: true,
+            lblc_expiration_s: 86_400,
+            lblcr_expiration_s: 86_400,
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::packet::ethernet::Ethernet;
 use crate::packet::icmp::Problem;
 use crate::packet::tcp;
 use crate::parse::{Flow, Parsed, parse};
+use crate::sched::Request;
 use crate::service::{Method, Protocol, RealServerSpec, ServiceId, Services};
 use crate::stats::WorkerCells;
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
@@ -332,7 +333,13 @@ impl<P: Port> Pipeline<P> {
                 self.forwarder.lanes.punt(port, frame);
             };
         };
-        let Some(server) = self.services.schedule(service, &flow.key) else {
+        let request = Request {
+            flow: &flow.key,
+            now: self.now,
+            rate: self.rate,
+            settings: &self.settings,
+        };
+        let Some(server) = self.services.schedule(service, &request) else {
             self.forwarder
                 .send_error(port, &frame, Some(flow.key.dst), Problem::PortUnreachable);
             return self.forwarder.lanes.discard(frame, DropReason::NoServer);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sluice_dataplane::command::Settings;
 
 /// What the recorded kernel has where a trace says nothing: for these, sluice does the same without a setting.
-const DEFAULTS: [(&str, &str); 25] = [
+const DEFAULTS: [(&str, &str); 23] = [
     ("am_droprate", "10"),
     ("amemthresh", "1024"),
     ("backup_only", "0"),
@@ -16,8 +16,6 @@ const DEFAULTS: [(&str, &str); 25] = [
     ("drop_packet", "0"),
     ("expire_quiescent_template", "0"),
     ("ignore_tunneled", "0"),
-    ("lblc_expiration", "86400"),
-    ("lblcr_expiration", "86400"),
     ("nat_icmp_send", "0"),
     ("run_estimation", "1"),
     ("schedule_icmp", "0"),
@@ -41,12 +39,14 @@ pub fn apply(sysctls: &BTreeMap<String, Value>, settings: &mut Settings) -> Resu
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        let number = text.parse::<u8>().ok();
+        let number = text.parse::<u32>().ok();
         match (name.as_str(), number) {
             ("expire_nodest_conn", Some(n)) => settings.expire_nodest_conn = n != 0,
-            ("conn_reuse_mode", Some(n)) => settings.conn_reuse_mode = n,
+            ("conn_reuse_mode", Some(n @ 0..=255)) => settings.conn_reuse_mode = n as u8,
             ("sloppy_tcp", Some(n)) => settings.sloppy_tcp = n != 0,
             ("pmtu_disc", Some(n)) => settings.pmtu_disc = n != 0,
+            ("lblc_expiration", Some(s)) => settings.lblc_expiration_s = s,
+            ("lblcr_expiration", Some(s)) => settings.lblcr_expiration_s = s,
             (name, _) if DEFAULTS.contains(&(name, text.as_str())) => {}
             (name, _) => {
                 return Err(format!(
@@ -73,8 +73,9 @@ mod tests {
     #[test]
     fn what_sluice_has_is_set() {
         let settings =
-            applied(json!({"conn_reuse_mode": 3, "expire_nodest_conn": 1, "pmtu_disc": 0}))
+            applied(json!({"conn_reuse_mode": 3, "expire_nodest_conn": 1, "pmtu_disc": 0, "lblcr_expiration": 86400}))
                 .unwrap();
+        assert_eq!(settings.lblcr_expiration_s, 86_400);
         assert_eq!(settings.conn_reuse_mode, 3);
         assert!(settings.expire_nodest_conn && !settings.pmtu_disc);
     }

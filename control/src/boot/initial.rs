@@ -44,6 +44,7 @@ impl Service {
         Change::ServiceAdd(ServiceAdd {
             service: self.name(),
             scheduler: self.scheduler.clone(),
+            scheduler_flags: self.scheduler_flags.clone(),
         })
     }
 }

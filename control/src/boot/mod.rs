@@ -298,6 +298,9 @@ pub struct Service {
     /// Scheduler; JSON-RPC's default if not given.
     #[serde(default = "api::default_scheduler")]
     pub scheduler: String,
+    /// Its switches.
+    #[serde(default)]
+    pub scheduler_flags: Vec<String>,
     /// Local addresses for FULLNAT.
     #[serde(default)]
     pub laddrs: Vec<Ipv4Addr>,

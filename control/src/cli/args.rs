@@ -161,17 +161,23 @@ The address must be one of this machine's (`ip addr add`): elsewhere the service
     Add {
         #[command(flatten)]
         service: ServiceArgs,
-        /// Scheduler, as ipvsadm spells it: rr, wrr.
-        #[arg(short, long, default_value = "wrr")]
+        /// Scheduler, as ipvsadm spells it: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos.
+        #[arg(short, long, default_value = "wlc")]
         scheduler: String,
+        /// The scheduler's flags: sh-fallback, sh-port, mh-fallback, mh-port, flag-1, flag-2, flag-3.
+        #[arg(short = 'b', long, value_name = "FLAG,…", value_delimiter = ',')]
+        scheduler_flags: Vec<String>,
     },
     /// Changes a service; what is not given stays.
     Set {
         #[command(flatten)]
         service: ServiceArgs,
-        /// Scheduler, as ipvsadm spells it: rr, wrr.
-        #[arg(short, long)]
-        scheduler: String,
+        /// Scheduler, as ipvsadm spells it. Another one than before starts without flags.
+        #[arg(short, long, required_unless_present = "scheduler_flags")]
+        scheduler: Option<String>,
+        /// The scheduler's flags, all of them; '' for none.
+        #[arg(short = 'b', long, value_name = "FLAG,…", value_delimiter = ',')]
+        scheduler_flags: Option<Vec<String>>,
     },
     /// Deletes a service and its real servers.
     Delete {

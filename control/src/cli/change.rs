@@ -17,19 +17,38 @@ pub(super) fn service(
 ) -> Result<(), Failure> {
     let mut change = Change { as_json, rpc, out };
     match command {
-        ServiceCommand::Add { service, scheduler } => {
+        ServiceCommand::Add {
+            service,
+            scheduler,
+            scheduler_flags,
+        } => {
             let service = service.reference();
-            let params = api::ServiceAdd { service, scheduler };
+            let params = api::ServiceAdd {
+                service,
+                scheduler,
+                scheduler_flags,
+            };
             change.apply(
                 "service_add",
                 &params,
                 &format!("service {} added", name(service)),
             )
         }
-        ServiceCommand::Set { service, scheduler } => {
+        ServiceCommand::Set {
+            service,
+            scheduler,
+            scheduler_flags,
+        } => {
             let service = service.reference();
-            let scheduler = Some(scheduler);
-            let params = api::ServiceSet { service, scheduler };
+            let params = api::ServiceSet {
+                service,
+                scheduler,
+                // What clap makes of ''.
+                scheduler_flags: scheduler_flags.map(|mut flags| {
+                    flags.retain(|flag| !flag.is_empty());
+                    flags
+                }),
+            };
             change.apply(
                 "service_set",
                 &params,
@@ -207,6 +226,15 @@ pub(super) fn method_name(method: Method) -> &'static str {
     }
 }
 
+/// `rr`, `sh (sh-port)`.
+pub(super) fn scheduler(service: &api::Service) -> String {
+    let name = &service.scheduler;
+    match service.scheduler_flags.join(",") {
+        flags if flags.is_empty() => name.clone(),
+        flags => format!("{name} ({flags})"),
+    }
+}
+
 fn services(services: &[api::Service]) -> Columns {
     let mut columns = Columns::new(&[
         "service",
@@ -227,7 +255,7 @@ fn services(services: &[api::Service]) -> Columns {
         let laddrs: Vec<String> = service.laddrs.iter().map(ToString::to_string).collect();
         columns.row(vec![
             name(service.service),
-            service.scheduler.clone(),
+            scheduler(service),
             yes_no(service.vip_local),
             service.real_servers.len().to_string(),
             sum(|server| server.active).to_string(),

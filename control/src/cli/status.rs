@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 
-use super::change::{method_name, name};
+use super::change::{method_name, name, scheduler};
 use super::output::{self, Columns, duration, percent, short};
 use super::show::drop_table;
 use super::{Failure, decode};
@@ -145,7 +145,7 @@ fn service_table(services: &[api::Service]) -> Columns {
             |of: fn(&api::RealServer) -> u64| service.real_servers.iter().map(of).sum::<u64>();
         columns.row(vec![
             name(service.service),
-            service.scheduler.clone(),
+            scheduler(service),
             String::new(),
             sum(|server| server.active).to_string(),
             sum(|server| server.inactive).to_string(),

@@ -106,6 +106,14 @@ tcp 10.0.0.1:80  wrr        yes              2       0         0      0        0
     );
     daemon.ok("laddr delete tcp 10.0.0.1:80 192.168.1.200");
     daemon.ok("server delete tcp 10.0.0.1:80 192.168.1.2:80");
+    daemon.ok("service set tcp 10.0.0.1:80 --scheduler sh --scheduler-flags sh-port,sh-fallback");
+    assert!(
+        daemon
+            .ok("service list")
+            .contains("sh (sh-port,sh-fallback)")
+    );
+    daemon.ok("service set tcp 10.0.0.1:80 --scheduler-flags=");
+    assert!(!daemon.ok("service list").contains('('));
     daemon.ok("service delete tcp 10.0.0.1:80");
     assert_eq!(daemon.ok("service list").lines().count(), 1);
 }
@@ -116,7 +124,7 @@ fn json_is_the_daemons_answer() {
     let applied = daemon.json("-o json service add udp 10.0.0.1:53");
     assert_eq!(applied, json_of(r#"{"revision": 1}"#));
     let list = daemon.json("service list -o json");
-    assert_eq!(list["services"][0]["scheduler"], "wrr");
+    assert_eq!(list["services"][0]["scheduler"], "wlc");
     assert_eq!(list["services"][0]["service"]["address"], "10.0.0.1:53");
     let status = daemon.json("-o json status");
     assert_eq!(status["version"]["sluice"], "0.1.0");
@@ -290,7 +298,7 @@ port    link           MTU  exception     rx  tx  missed  errors
 client  up 10 Gbit/s  1500  sl-client  12.3k   0       0       0
 
 service              scheduler  weight  active  inactive  conns  conns/s  in pkts/s  out pkts/s
-tcp 10.0.0.1:80      wrr                     0         0      0        0          0           0
+tcp 10.0.0.1:80      wlc                     0         0      0        0          0           0
   -> 192.168.1.1:80  nat             1       0         0      0        0          0           0
 
 dropped because  packets  which means

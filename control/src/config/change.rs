@@ -38,11 +38,19 @@ impl fmt::Display for Change {
                     "service_add {} scheduler={}",
                     Name(&p.service),
                     p.scheduler
+                )?;
+                let flags = Some(p.scheduler_flags.join(","));
+                given(
+                    f,
+                    "scheduler_flags",
+                    flags.filter(|flags| !flags.is_empty()),
                 )
             }
             Self::ServiceSet(p) => {
                 write!(f, "service_set {}", Name(&p.service))?;
-                given(f, "scheduler", p.scheduler.as_ref())
+                given(f, "scheduler", p.scheduler.as_ref())?;
+                let flags = p.scheduler_flags.as_ref();
+                given(f, "scheduler_flags", flags.map(|flags| flags.join(",")))
             }
             Self::ServiceDelete(p) => write!(f, "service_delete {}", Name(&p.service)),
             Self::RealServerAdd(p) => {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap};
 use sluice_dataplane::command::{Command, ServiceEdit};
+use sluice_dataplane::sched;
 use sluice_dataplane::service::{RsId, ServiceId, ServiceKey, ServiceSpec};
 use sluice_dataplane::stats::WorkerCells;
 
@@ -196,7 +197,12 @@ impl Config {
     }
 
     /// Stores a service, and says what that does.
-    fn put(&mut self, birth: u64, spec: ServiceSpec, edit: ServiceEdit) -> Effect {
+    fn put(&mut self, birth: u64, mut spec: ServiceSpec, edit: ServiceEdit) -> Effect {
+        let old = self.services.get(&birth);
+        let same_scheduler = old.is_some_and(|old| old.scheduler == spec.scheduler);
+        if !same_scheduler || edit != ServiceEdit::Edited {
+            spec.scheduler_table = sched::table(spec.scheduler, &spec.real_servers);
+        }
         let service = Arc::new(spec);
         let old = self.services.insert(birth, Arc::clone(&service));
         Effect {

@@ -34,6 +34,7 @@ impl Config {
             .at("address"));
         }
         laddr_for(method, &spec, &add.service)?;
+        valid::server_count(spec.scheduler, spec.real_servers.len() + 1, "address")?;
         let (id, revived, continues) = self.server_id(&spec, birth, address, at)?;
         self.server_count += 1;
         let mut spec = ServiceSpec::clone(&spec);
@@ -46,6 +47,7 @@ impl Config {
                 port: address.port(),
                 method,
                 weight: add.weight,
+                last_weight: add.weight,
                 upper_threshold: add.upper_threshold,
                 lower_threshold: add.lower_threshold,
             },
@@ -70,6 +72,9 @@ impl Config {
         server.weight = set.weight.unwrap_or(server.weight);
         server.upper_threshold = set.upper_threshold.unwrap_or(server.upper_threshold);
         server.lower_threshold = set.lower_threshold.unwrap_or(server.lower_threshold);
+        if server.weight > 0 {
+            server.last_weight = server.weight;
+        }
         valid::numbers(
             server.weight,
             server.upper_threshold,

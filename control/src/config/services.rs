@@ -1,7 +1,7 @@
 //! Changes to services and their local addresses.
 
 use sluice_dataplane::command::{Command, ServiceEdit};
-use sluice_dataplane::service::{Method, ServiceId, ServiceSpec};
+use sluice_dataplane::service::{Method, SchedulerFlags, ServiceId, ServiceSpec};
 
 use super::change::Name;
 use super::slots::Slot;
@@ -13,6 +13,7 @@ impl Config {
     pub(super) fn service_add(&mut self, add: &ServiceAdd, at: At) -> Result<Effect, ApiError> {
         let key = valid::new_service(&add.service)?;
         let scheduler = valid::scheduler(&add.scheduler)?;
+        let scheduler_flags = valid::scheduler_flags(scheduler, &add.scheduler_flags)?;
         if self.births.contains_key(&key) {
             return Err(ApiError::new(
                 ErrorKind::ServiceExists,
@@ -29,6 +30,8 @@ impl Config {
             id,
             key,
             scheduler,
+            scheduler_flags,
+            scheduler_table: None,
             vip_local: self.is_local(&key),
             real_servers: Vec::new(),
             laddrs: Vec::new(),
@@ -42,8 +45,16 @@ impl Config {
         let (birth, spec) = self.find(&set.service)?;
         let mut spec = ServiceSpec::clone(spec);
         if let Some(name) = &set.scheduler {
-            spec.scheduler = valid::scheduler(name)?;
+            let scheduler = valid::scheduler(name)?;
+            if scheduler != spec.scheduler {
+                spec.scheduler_flags = SchedulerFlags::default();
+            }
+            spec.scheduler = scheduler;
         }
+        if let Some(flags) = &set.scheduler_flags {
+            spec.scheduler_flags = valid::scheduler_flags(spec.scheduler, flags)?;
+        }
+        valid::server_count(spec.scheduler, spec.real_servers.len(), "scheduler")?;
         Ok(self.put(birth, spec, ServiceEdit::Edited))
     }
 

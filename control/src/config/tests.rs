@@ -76,6 +76,7 @@ fn add_service(address: &str) -> Change {
     Change::ServiceAdd(ServiceAdd {
         service: tcp(address),
         scheduler: "rr".to_owned(),
+        scheduler_flags: Vec::new(),
     })
 }
 
@@ -309,6 +310,7 @@ fn refusals_name_their_kind_and_their_parameter() {
     let unknown = Change::ServiceAdd(ServiceAdd {
         service: tcp("10.0.0.2:80"),
         scheduler: "best".to_owned(),
+        scheduler_flags: Vec::new(),
     });
     let cases = [
         (add_service(WEB), ErrorKind::ServiceExists, "service"),

@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use sluice_dataplane::service::{Method, SchedulerKind, ServiceKey};
+use sluice_dataplane::sched::MH_MAX_SERVERS;
+use sluice_dataplane::service::{Method, SchedulerFlags, SchedulerKind, ServiceKey};
 
 use super::words;
 use crate::api::{ErrorKind, ServiceRef};
@@ -38,6 +39,51 @@ pub(super) fn scheduler(name: &str) -> Result<SchedulerKind, ApiError> {
         )
         .at("scheduler")
     })
+}
+
+/// A scheduler's switches by their names, its own or `flag-1` to `flag-3`.
+pub(super) fn scheduler_flags(
+    scheduler: SchedulerKind,
+    names: &[String],
+) -> Result<SchedulerFlags, ApiError> {
+    let own = words::flag_names(scheduler);
+    let mut flags = SchedulerFlags::default();
+    for (i, name) in names.iter().enumerate() {
+        let is_it = |known: &&str| *known == name;
+        let bit = own
+            .iter()
+            .position(is_it)
+            .or_else(|| ["flag-1", "flag-2", "flag-3"].iter().position(is_it));
+        let Some(bit) = bit else {
+            return Err(ApiError::new(
+                ErrorKind::InvalidParams,
+                format!(
+                    "scheduler {} has no flag {name:?}; it has {}",
+                    scheduler.name(),
+                    own.join(", ")
+                ),
+            )
+            .at(format!("scheduler_flags[{i}]")));
+        };
+        flags.0 |= 1 << bit;
+    }
+    Ok(flags)
+}
+
+/// Whether a service of this scheduler may have so many real servers.
+pub(super) fn server_count(
+    scheduler: SchedulerKind,
+    count: usize,
+    path: &str,
+) -> Result<(), ApiError> {
+    if scheduler == SchedulerKind::Mh && count > MH_MAX_SERVERS {
+        return Err(ApiError::new(
+            ErrorKind::InvalidParams,
+            format!("scheduler mh takes no more than {MH_MAX_SERVERS} real servers"),
+        )
+        .at(path));
+    }
+    Ok(())
 }
 
 /// The address of a real server of `service`, with the port that will be stored.
@@ -115,6 +161,40 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::OutOfRange);
             assert_eq!(error.data.path.as_deref(), Some(path));
         }
+    }
+
+    #[test]
+    fn flags_have_their_schedulers_names_or_numbers() {
+        let flags = |scheduler, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            scheduler_flags(scheduler, &names)
+        };
+        let named = flags(SchedulerKind::Sh, &["sh-port", "flag-1"]).unwrap();
+        assert_eq!(named, SchedulerFlags(3));
+        assert_eq!(
+            words::scheduler_flags(SchedulerKind::Sh, named),
+            ["sh-fallback", "sh-port"]
+        );
+        let numbered = flags(SchedulerKind::Wlc, &["flag-3"]).unwrap();
+        assert_eq!(
+            words::scheduler_flags(SchedulerKind::Wlc, numbered),
+            ["flag-3"]
+        );
+        for (scheduler, name) in [
+            (SchedulerKind::Mh, "sh-port"),
+            (SchedulerKind::Sh, "flag-4"),
+        ] {
+            let error = flags(scheduler, &["flag-1", name]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidParams);
+            assert_eq!(error.data.path.as_deref(), Some("scheduler_flags[1]"));
+        }
+    }
+
+    #[test]
+    fn maglev_has_a_bound_on_servers() {
+        assert!(server_count(SchedulerKind::Mh, 4093, "address").is_ok());
+        assert!(server_count(SchedulerKind::Mh, 4094, "address").is_err());
+        assert!(server_count(SchedulerKind::Sh, 4094, "address").is_ok());
     }
 
     #[test]

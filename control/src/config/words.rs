@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use sluice_dataplane::service::{Method, Protocol, RealServerSpec, ServiceKey};
+use sluice_dataplane::service::{
+    Method, Protocol, RealServerSpec, SchedulerFlags, SchedulerKind, ServiceKey,
+};
 
 use crate::api;
 
@@ -65,6 +67,24 @@ pub fn api_method(method: Method) -> api::Method {
         Method::Tun => api::Method::Tun,
         Method::FullNat => api::Method::FullNat,
     }
+}
+
+/// The names of a scheduler's switches, the lowest bit first.
+pub fn flag_names(scheduler: SchedulerKind) -> [&'static str; 3] {
+    match scheduler {
+        SchedulerKind::Sh => ["sh-fallback", "sh-port", "flag-3"],
+        SchedulerKind::Mh => ["mh-fallback", "mh-port", "flag-3"],
+        _ => ["flag-1", "flag-2", "flag-3"],
+    }
+}
+
+/// The switches that are on.
+pub fn scheduler_flags(scheduler: SchedulerKind, flags: SchedulerFlags) -> Vec<String> {
+    let names = flag_names(scheduler).into_iter().enumerate();
+    names
+        .filter(|(bit, _)| flags.0 >> bit & 1 != 0)
+        .map(|(_, name)| name.to_owned())
+        .collect()
 }
 
 /// Address and port of a real server.

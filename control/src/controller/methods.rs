@@ -58,12 +58,12 @@ const METHODS: &[Method] = &[
     },
     Method {
         name: "service_add",
-        description: "Adds a service. Parameters: service (an object: protocol, tcp or udp; address, as in 10.0.0.1:80), scheduler (wrr if not given). Answers the revision.",
+        description: "Adds a service. Parameters: service (an object: protocol, tcp or udp; address, as in 10.0.0.1:80), scheduler (wlc if not given), scheduler_flags (a list: flag-1 to flag-3, sh-fallback, sh-port, mh-fallback, mh-port). Answers the revision.",
         call: |controller, call| call.change(controller, Change::ServiceAdd),
     },
     Method {
         name: "service_set",
-        description: "Changes a service; what is not given stays. Parameters: service, scheduler.",
+        description: "Changes a service; what is not given stays. Parameters: service, scheduler (another one starts without flags), scheduler_flags (all of them).",
         call: |controller, call| call.change(controller, Change::ServiceSet),
     },
     Method {

@@ -150,7 +150,7 @@ fn a_change_is_answered_with_its_revision_and_listed() {
         json!({"revision": 2})
     );
     let list = ok(&mut rig, "service_list", json!({}));
-    assert_eq!(list["services"][0]["scheduler"], "wrr");
+    assert_eq!(list["services"][0]["scheduler"], "wlc");
     assert_eq!(list["services"][0]["real_servers"][0]["weight"], 3);
     let list = ok(&mut rig, "real_server_list", service.clone());
     assert_eq!(

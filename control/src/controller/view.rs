@@ -117,6 +117,7 @@ impl Controller {
         Service {
             service,
             scheduler: spec.scheduler.name().to_owned(),
+            scheduler_flags: words::scheduler_flags(spec.scheduler, spec.scheduler_flags),
             vip_local: spec.vip_local,
             laddrs: spec.laddrs.clone(),
             stats: meter.counters(statistics::of_service(self.publisher.cells(), spec.id.0)),

@@ -154,6 +154,22 @@ impl std::fmt::Display for Mask {
 pub(super) struct SchedFlags(pub(super) u8);
 
 impl SchedFlags {
+    /// As the daemon takes them of any scheduler.
+    pub(super) fn numbered(self) -> Vec<String> {
+        self.names("")
+    }
+
+    /// Those that the daemon lists.
+    pub(super) fn listed(names: &[String]) -> Self {
+        let bit = |name: &String| match name.as_str() {
+            "flag-1" | "sh-fallback" | "mh-fallback" => 1,
+            "flag-2" | "sh-port" | "mh-port" => 2,
+            "flag-3" => 4,
+            _ => 0,
+        };
+        Self(names.iter().map(bit).fold(0, |flags, bit| flags | bit))
+    }
+
     /// As listings show them: by name for sh and mh, which hide the third, else by number.
     pub(super) fn names(self, scheduler: &str) -> Vec<String> {
         let names: &[&str] = match scheduler {

@@ -110,12 +110,14 @@ impl<'a> Session<'a> {
                 let params = api::ServiceAdd {
                     service: new_service(&service)?,
                     scheduler: service.scheduler,
+                    scheduler_flags: service.sched_flags.numbered(),
                 };
                 self.change("service_add", &params, Object::Service)?;
             }
             Command::EditService(service) => {
                 let params = api::ServiceSet {
                     service: known_service(service.id, Object::Service)?,
+                    scheduler_flags: Some(service.sched_flags.numbered()),
                     scheduler: Some(new_service(&service).map(|_| service.scheduler)?),
                 };
                 self.change("service_set", &params, Object::Service)?;
@@ -393,9 +395,6 @@ fn new_service(service: &Service) -> Result<api::ServiceRef, Failure> {
     }
     if service.engine.is_some() {
         return Err(not_yet("persistence engines (--pe)"));
-    }
-    if service.sched_flags.0 != 0 {
-        return Err(not_yet("scheduler flags (-b)"));
     }
     match service.id {
         ServiceId::Mark { .. } => Err(not_yet("services of firewall marks (-f)")),

@@ -203,7 +203,6 @@ fn what_the_daemon_cannot_do_yet_is_said_in_one_line() {
             "-A -u 10.0.0.1:54 -s rr --pe sip",
             "persistence engines (--pe)",
         ),
-        ("-A -t 10.0.0.1:80 -s sh -b sh-port", "scheduler flags (-b)"),
         ("-A -f 1 -s rr", "services of firewall marks (-f)"),
         (
             "-A --sctp-service 10.0.0.1:80 -s rr",

@@ -46,7 +46,7 @@ impl From<api::Service> for ServiceRow {
                 address: service.service.address,
             },
             scheduler: service.scheduler,
-            sched_flags: SchedFlags::default(),
+            sched_flags: SchedFlags::listed(&service.scheduler_flags),
             persistence: None,
             one_packet: false,
             engine: None,

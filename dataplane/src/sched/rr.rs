@@ -2,9 +2,8 @@
 //!
 //! Cost: O(1) where servers are usable, O(n) past those that are not.
 
-use super::{Pool, Scheduler, place_of};
+use super::{Pool, Request, Scheduler, place_of};
 use crate::command::ServiceEdit;
-use crate::conn::FlowKey;
 use crate::service::{RealServerSpec, RsId};
 
 /// The server chosen last; `None` stands for the list's head.
@@ -16,7 +15,7 @@ pub(super) struct RoundRobin {
 }
 
 impl Scheduler for RoundRobin {
-    fn choose(&mut self, pool: &Pool<'_>, _flow: &FlowKey) -> Option<usize> {
+    fn choose(&mut self, pool: &Pool<'_>, _request: &Request<'_>) -> Option<usize> {
         let count = pool.list().len();
         let first = if self.last.is_some() {
             self.place + 1
@@ -32,14 +31,17 @@ impl Scheduler for RoundRobin {
         Some(place)
     }
 
-    fn edited(&mut self, before: &[RealServerSpec], after: &[RealServerSpec], edit: ServiceEdit) {
+    fn edited(&mut self, before: &[RealServerSpec], pool: &Pool<'_>, edit: ServiceEdit) {
         if let ServiceEdit::ServerDeleted(id) = edit
             && self.last == Some(id)
         {
             let predecessor = place_of(id, before).and_then(|place| place.checked_sub(1));
             self.last = predecessor.map(|place| before[place].id);
         }
-        self.place = self.last.and_then(|id| place_of(id, after)).unwrap_or(0);
+        self.place = self
+            .last
+            .and_then(|id| place_of(id, pool.list()))
+            .unwrap_or(0);
     }
 }
 

@@ -3,9 +3,8 @@
 //! A weight level sinks from the highest weight to the greatest common divisor of all; at each level the servers of at
 //! least that weight take a turn. Cost: O(n / servers of the present level), O(1) for equal weights.
 
-use super::{Pool, Scheduler};
+use super::{Pool, Request, Scheduler};
 use crate::command::ServiceEdit;
-use crate::conn::FlowKey;
 use crate::service::{RealServerSpec, RsId};
 
 #[derive(Debug)]
@@ -53,7 +52,7 @@ fn gcd(mut a: i64, mut b: i64) -> i64 {
 }
 
 impl Scheduler for WeightedRoundRobin {
-    fn choose(&mut self, pool: &Pool<'_>, _flow: &FlowKey) -> Option<usize> {
+    fn choose(&mut self, pool: &Pool<'_>, _request: &Request<'_>) -> Option<usize> {
         if self.max == 0 {
             return None;
         }
@@ -88,10 +87,10 @@ impl Scheduler for WeightedRoundRobin {
         }
     }
 
-    fn edited(&mut self, _before: &[RealServerSpec], after: &[RealServerSpec], _edit: ServiceEdit) {
+    fn edited(&mut self, _before: &[RealServerSpec], pool: &Pool<'_>, _edit: ServiceEdit) {
         self.current = None;
         self.place = 0;
-        (self.max, self.step) = levels(after);
+        (self.max, self.step) = levels(pool.list());
         if self.level > self.max || self.level == 0 {
             self.level = self.max;
         } else if self.step > 1 {

@@ -6,7 +6,7 @@ mod table;
 
 pub use server::Server;
 pub use spec::{
-    AddressFamily, Method, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId, ServiceKey,
-    ServiceSpec,
+    AddressFamily, Method, Protocol, RealServerSpec, RsId, SchedulerFlags, SchedulerKind,
+    ServiceId, ServiceKey, ServiceSpec,
 };
 pub use table::Services;

@@ -20,6 +20,12 @@ pub struct Server {
     overloaded: bool,
     upper: u32,
     lower: u32,
+    /// Its place in its service's list.
+    pub(super) place: u32,
+    /// Its service's scheduler follows its counts.
+    pub(super) followed: bool,
+    /// They changed since the scheduler looked.
+    pub(super) changed: bool,
 }
 
 impl Default for Server {
@@ -34,6 +40,9 @@ impl Default for Server {
             overloaded: false,
             upper: 0,
             lower: 0,
+            place: 0,
+            followed: false,
+            changed: false,
         }
     }
 }
@@ -114,6 +123,7 @@ mod tests {
             port: 80,
             method: Method::Nat,
             weight: 1,
+            last_weight: 1,
             upper_threshold: upper,
             lower_threshold: lower,
         }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::sched::SchedulerTable;
+
 /// The transport protocols that a service can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Protocol {
@@ -124,29 +126,100 @@ pub enum Method {
 }
 
 /// The schedulers, under ipvsadm's names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SchedulerKind {
     /// Round robin.
     Rr,
     /// Weighted round robin.
     Wrr,
+    /// Least connections.
+    Lc,
+    /// Weighted least connections: the default.
+    #[default]
+    Wlc,
+    /// Locality-based least connections.
+    Lblc,
+    /// Locality-based least connections with replication.
+    Lblcr,
+    /// Destination hashing.
+    Dh,
+    /// Source hashing.
+    Sh,
+    /// Shortest expected delay.
+    Sed,
+    /// Never queue.
+    Nq,
+    /// Weighted failover.
+    Fo,
+    /// Weighted overflow.
+    Ovf,
+    /// Maglev hashing.
+    Mh,
+    /// The better of two random ones.
+    Twos,
 }
 
 impl SchedulerKind {
     /// All of them, in ipvsadm's order.
-    pub const ALL: [Self; 2] = [Self::Rr, Self::Wrr];
+    pub const ALL: [Self; 14] = [
+        Self::Rr,
+        Self::Wrr,
+        Self::Lc,
+        Self::Wlc,
+        Self::Lblc,
+        Self::Lblcr,
+        Self::Dh,
+        Self::Sh,
+        Self::Sed,
+        Self::Nq,
+        Self::Fo,
+        Self::Ovf,
+        Self::Mh,
+        Self::Twos,
+    ];
 
     /// As ipvsadm spells it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rr => "rr",
             Self::Wrr => "wrr",
+            Self::Lc => "lc",
+            Self::Wlc => "wlc",
+            Self::Lblc => "lblc",
+            Self::Lblcr => "lblcr",
+            Self::Dh => "dh",
+            Self::Sh => "sh",
+            Self::Sed => "sed",
+            Self::Nq => "nq",
+            Self::Fo => "fo",
+            Self::Ovf => "ovf",
+            Self::Mh => "mh",
+            Self::Twos => "twos",
         }
     }
 
     /// The one of that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Three switches of a scheduler (ipvsadm `-b`). Any scheduler can carry them; sh and mh follow the first two.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SchedulerFlags(pub u8);
+
+impl SchedulerFlags {
+    /// Bits that have a name.
+    pub const ALL: Self = Self(0b111);
+
+    /// sh, mh: when the server hashed to cannot take a connection, look for another.
+    pub fn fallback(self) -> bool {
+        self.0 & 1 != 0
+    }
+
+    /// sh, mh: the source port is hashed too.
+    pub fn port(self) -> bool {
+        self.0 & 2 != 0
     }
 }
 
@@ -159,6 +232,10 @@ pub struct ServiceSpec {
     pub key: ServiceKey,
     /// How it chooses.
     pub scheduler: SchedulerKind,
+    /// With which switches.
+    pub scheduler_flags: SchedulerFlags,
+    /// sh, dh, mh: what [`crate::sched::table`] makes of these servers, once for all workers.
+    pub scheduler_table: Option<SchedulerTable>,
     /// Whether its VIP is an address of this machine: elsewhere it matches nothing (contract 5 f).
     pub vip_local: bool,
     /// Its real servers in kernel order: the latest added first (`SEMANTICS.md` section 1).
@@ -180,6 +257,8 @@ pub struct RealServerSpec {
     pub method: Method,
     /// 0 takes no new connections.
     pub weight: u32,
+    /// The last weight that was not 0, or the one that it joined with: mh keeps the slots of a quiesced server.
+    pub last_weight: u32,
     /// Upper connection threshold (`-x`), 0 for none.
     pub upper_threshold: u32,
     /// Lower connection threshold (`-y`), 0 for three quarters of the upper.

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use super::{Protocol, RealServerSpec, Server, ServiceId, ServiceKey, ServiceSpec};
 use crate::command::ServiceEdit;
 use crate::conn::FlowKey;
-use crate::sched::{self, Pool, Scheduler};
+use crate::sched::{self, Pool, Request, Scheduler};
 use crate::stats::WorkerCells;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -31,6 +31,8 @@ pub struct Services {
 struct Service {
     spec: Arc<ServiceSpec>,
     scheduler: Box<dyn Scheduler>,
+    /// Places of servers whose counts changed since the last choice, for schedulers that follow them.
+    changed: Vec<u32>,
 }
 
 impl Services {
@@ -81,10 +83,16 @@ impl Services {
     }
 
     /// Chooses a real server of the service for a new connection.
-    pub fn schedule(&mut self, id: ServiceId, flow: &FlowKey) -> Option<RealServerSpec> {
+    pub fn schedule(&mut self, id: ServiceId, request: &Request<'_>) -> Option<RealServerSpec> {
         let service = self.services.get_mut(id.0 as usize)?.as_mut()?;
-        let pool = Pool::new(&service.spec.real_servers, &self.servers);
-        let place = service.scheduler.choose(&pool, flow)?;
+        for place in service.changed.drain(..) {
+            let server = &service.spec.real_servers[place as usize];
+            self.servers[server.id.index as usize].changed = false;
+            let pool = Pool::new(&service.spec, &self.servers);
+            service.scheduler.counted(&pool, place as usize);
+        }
+        let pool = Pool::new(&service.spec, &self.servers);
+        let place = service.scheduler.choose(&pool, request)?;
         service.spec.real_servers.get(place).copied()
     }
 
@@ -99,7 +107,7 @@ impl Services {
         let server = &mut self.servers[place as usize];
         server.inactive += 1;
         server.reached();
-        self.publish(place);
+        self.counted(place);
     }
 
     /// Counts the end of a connection that was active or not.
@@ -112,7 +120,7 @@ impl Services {
         };
         *count = count.saturating_sub(1);
         server.fell();
-        self.publish(place);
+        self.counted(place);
     }
 
     /// Counts a connection that became active or inactive.
@@ -125,7 +133,7 @@ impl Services {
         };
         *from = from.saturating_sub(1);
         *to += 1;
-        self.publish(place);
+        self.counted(place);
     }
 
     /// The service as it is from now on.
@@ -134,22 +142,31 @@ impl Services {
         if at >= self.services.len() {
             unreachable!("control numbers services below the agreed maximum");
         }
-        let old = self.services[at].take();
+        let mut old = self.services[at].take();
         match &old {
             Some(old) => self.unlist(&old.spec),
             None => self.count += 1,
         }
         self.list(&spec);
         self.edit_servers(&spec, old.as_ref().map(|old| &*old.spec), edit);
-        let scheduler = match old {
+        let pool = Pool::new(&spec, &self.servers);
+        let (scheduler, changed) = match old.take() {
             Some(mut old) if old.spec.scheduler == spec.scheduler => {
-                old.scheduler
-                    .edited(&old.spec.real_servers, &spec.real_servers, edit);
-                old.scheduler
+                // The service's own attributes are no scheduler's business.
+                if !matches!(edit, ServiceEdit::Edited) {
+                    old.scheduler.edited(&old.spec.real_servers, &pool, edit);
+                }
+                (old.scheduler, old.changed)
             }
-            _ => sched::scheduler(spec.scheduler, &spec.real_servers),
+            _ => (sched::scheduler(spec.scheduler, &pool), Vec::new()),
         };
-        self.services[at] = Some(Service { spec, scheduler });
+        let mut service = Service {
+            spec,
+            scheduler,
+            changed,
+        };
+        self.follow(&mut service);
+        self.services[at] = Some(service);
     }
 
     /// Forgets a service. Its servers are gone for the connections that remain.
@@ -160,7 +177,43 @@ impl Services {
         self.count -= 1;
         self.unlist(&service.spec);
         for server in &service.spec.real_servers {
-            self.servers[server.id.index as usize].available = false;
+            let server = &mut self.servers[server.id.index as usize];
+            server.available = false;
+            server.followed = false;
+            server.changed = false;
+        }
+    }
+
+    /// Numbers the servers anew and makes room to note changes of each. Changes so far are noted again: the scheduler may
+    /// or may not have seen them.
+    fn follow(&mut self, service: &mut Service) {
+        let followed = sched::follows_counts(service.spec.scheduler);
+        let real_servers = &service.spec.real_servers;
+        service.changed.clear();
+        if followed {
+            service.changed.reserve(real_servers.len());
+        }
+        for (place, real) in real_servers.iter().enumerate() {
+            let server = &mut self.servers[real.id.index as usize];
+            server.place = place as u32;
+            server.followed = followed;
+            server.changed &= followed;
+            if server.changed {
+                service.changed.push(server.place);
+            }
+        }
+    }
+
+    /// Connections of a server came, went, or became active or inactive.
+    fn counted(&mut self, at: u32) {
+        self.publish(at);
+        let server = &mut self.servers[at as usize];
+        if server.followed && !server.changed {
+            server.changed = true;
+            let (service, place) = (server.service, server.place);
+            if let Some(Some(service)) = self.services.get_mut(service.0 as usize) {
+                service.changed.push(place);
+            }
         }
     }
 
@@ -180,7 +233,10 @@ impl Services {
         if let (Some(old), ServiceEdit::ServerDeleted(id)) = (old, edit)
             && old.real_servers.iter().any(|real| real.id == id)
         {
-            self.servers[id.index as usize].available = false;
+            let server = &mut self.servers[id.index as usize];
+            server.available = false;
+            server.followed = false;
+            server.changed = false;
         }
         for real in &spec.real_servers {
             self.publish(real.id.index);
@@ -221,6 +277,21 @@ impl Services {
             self.by_address.remove(&(protocol, addr, port));
             release(&mut self.vips, addr);
         }
+    }
+
+    /// Sets a server's counts.
+    #[cfg(test)]
+    pub(crate) fn load(&mut self, place: u32, active: u32, inactive: u32) {
+        let server = &mut self.servers[place as usize];
+        (server.active, server.inactive) = (active, inactive);
+        self.counted(place);
+    }
+
+    /// Sets or lifts a server's overload.
+    #[cfg(test)]
+    pub(crate) fn force_overloaded(&mut self, place: u32, overloaded: bool) {
+        self.servers[place as usize].force_overloaded(overloaded);
+        self.counted(place);
     }
 
     fn publish(&self, place: u32) {

@@ -14,7 +14,8 @@ use sluice_dataplane::io::Frame;
 use sluice_dataplane::io::memory::{MemoryFrame, MemoryPort};
 use sluice_dataplane::punt::{self, KernelPunt};
 use sluice_dataplane::service::{
-    Method, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId, ServiceKey, ServiceSpec,
+    Method, Protocol, RealServerSpec, RsId, SchedulerFlags, SchedulerKind, ServiceId, ServiceKey,
+    ServiceSpec,
 };
 use sluice_dataplane::stats::WorkerCells;
 use sluice_dataplane::time::{TickRate, Ticks};
@@ -91,6 +92,8 @@ impl Rig {
             id: ServiceId(0),
             key,
             scheduler: SchedulerKind::Rr,
+            scheduler_flags: SchedulerFlags::default(),
+            scheduler_table: None,
             vip_local: true,
             real_servers: Vec::new(),
             laddrs: Vec::new(),
@@ -156,6 +159,7 @@ impl Rig {
                 port,
                 method,
                 weight: 1,
+                last_weight: 1,
                 upper_threshold: 0,
                 lower_threshold: 0,
             },

@@ -1,0 +1,194 @@
+//! `lblcr`: lblc with replication: a destination has a set of servers, which grows under load and shrinks with time
+//! (`SEMANTICS.md` section 4).
+//!
+//! Cost: O(servers of the destination), and O(n) while the chosen one has more active connections than weight.
+
+use super::cache::Cache;
+use super::locality::{Remembered, has_enough};
+use super::tournament::{Rank, Tournament};
+use super::{Pool, Request, Scheduler, wlc};
+use crate::command::ServiceEdit;
+use crate::service::RealServerSpec;
+use crate::time::Ticks;
+
+#[derive(Debug)]
+pub(super) struct Lblcr {
+    least: Tournament,
+    cache: Cache<Set>,
+}
+
+/// The servers of a destination, the latest first.
+#[derive(Debug)]
+struct Set {
+    members: Vec<Remembered>,
+    modified: Ticks,
+}
+
+impl Set {
+    /// The usable member with the least load for its weight.
+    fn least(&mut self, pool: &Pool<'_>) -> Option<usize> {
+        let mut best: Option<(usize, Rank)> = None;
+        for member in &mut self.members {
+            let Some(place) = member.place(pool.list()).filter(|at| pool.usable(*at)) else {
+                continue;
+            };
+            if let Some(rank) = wlc::rank(pool.standing(place))
+                && best.is_none_or(|(_, best)| rank.beats(best))
+            {
+                best = Some((place, rank));
+            }
+        }
+        best.map(|(place, _)| place)
+    }
+
+    /// Removes the member with the most load for its weight, overloaded and deleted ones among them.
+    fn shrink(&mut self, pool: &Pool<'_>, now: Ticks) {
+        let mut most: Option<(usize, Rank)> = None;
+        for (at, member) in self.members.iter().enumerate() {
+            if let Some(rank) = pool.standing_of(member.id).and_then(wlc::rank)
+                && most.is_none_or(|(_, most)| most.beats(rank))
+            {
+                most = Some((at, rank));
+            }
+        }
+        if let Some((at, _)) = most {
+            self.members.remove(at);
+            self.modified = now;
+        }
+    }
+
+    fn insert(&mut self, pool: &Pool<'_>, place: usize, now: Ticks) {
+        let list = pool.list();
+        if self.members.len() > 2 * list.len() {
+            // Of servers that come and go for good not all are remembered.
+            self.members
+                .retain_mut(|member| member.place(list).is_some());
+        }
+        let mut members = self.members.iter_mut();
+        if !members.any(|member| member.place(list) == Some(place)) {
+            self.members.insert(0, Remembered::new(list, place));
+            self.modified = now;
+        }
+    }
+}
+
+impl Lblcr {
+    pub(super) fn new(pool: &Pool<'_>) -> Self {
+        Self {
+            least: Tournament::new(wlc::rank, pool),
+            cache: Cache::default(),
+        }
+    }
+}
+
+impl Scheduler for Lblcr {
+    fn choose(&mut self, pool: &Pool<'_>, request: &Request<'_>) -> Option<usize> {
+        let now = request.now;
+        let expiration = request.settings.lblcr_expiration_s;
+        let Some(set) = self.cache.find(request, expiration) else {
+            let place = self.least.best()?;
+            let set = Set {
+                members: vec![Remembered::new(pool.list(), place)],
+                modified: now,
+            };
+            self.cache.put(request, set);
+            return Some(place);
+        };
+        let known = set.least(pool);
+        if set.members.len() > 1 && now > set.modified + request.rate.seconds(expiration) {
+            // After the choice: who is removed may serve this last connection.
+            set.shrink(pool, now);
+        }
+        if let Some(place) = known
+            && !has_enough(pool, place)
+        {
+            return Some(place);
+        }
+        let place = self.least.best()?;
+        set.insert(pool, place, now);
+        Some(place)
+    }
+
+    fn edited(&mut self, _before: &[RealServerSpec], pool: &Pool<'_>, _edit: ServiceEdit) {
+        self.least.replay(pool);
+    }
+
+    fn counted(&mut self, pool: &Pool<'_>, place: usize) {
+        self.least.update(pool, place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Bench;
+    use crate::service::SchedulerKind::Lblcr;
+
+    /// Two servers of weight 2, both in the destination's set: 1 was added to it last.
+    fn replicated() -> Bench {
+        let mut bench = Bench::new(Lblcr, &[(1, 2), (2, 2)]);
+        assert_eq!(bench.choose(), Some(2));
+        bench.load(2, 3, 0);
+        assert_eq!(bench.choose(), Some(1), "2 has enough");
+        bench
+    }
+
+    #[test]
+    fn the_set_grows_and_the_least_loaded_member_serves() {
+        let mut bench = replicated();
+        bench.load(2, 1, 0);
+        bench.load(1, 1, 0);
+        assert_eq!(bench.choose(), Some(1), "the latest member is first");
+        bench.load(1, 1, 1);
+        assert_eq!(bench.choose(), Some(2));
+        bench.add(3, 2);
+        assert_eq!(bench.choose(), Some(2), "no member");
+    }
+
+    #[test]
+    fn the_set_shrinks_by_its_most_loaded_member_when_left_alone() {
+        let mut bench = replicated();
+        bench.settings.lblcr_expiration_s = 10;
+        bench.pass(10);
+        bench.load(2, 0, 0);
+        bench.load(1, 0, 5);
+        assert_eq!(bench.choose(), Some(2));
+        bench.load(2, 0, 9);
+        assert_eq!(bench.choose(), Some(1), "not yet: 10 s are not over 10 s");
+        bench.pass(1);
+        bench.load(1, 0, 0);
+        assert_eq!(bench.choose(), Some(1));
+        bench.load(1, 1, 0);
+        assert_eq!(bench.choose(), Some(1), "2 was removed");
+    }
+
+    #[test]
+    fn who_is_removed_may_serve_a_last_time() {
+        let mut bench = replicated();
+        bench.settings.lblcr_expiration_s = 10;
+        bench.pass(11);
+        // 2 is overloaded, so 1 serves although it is the most loaded, and goes.
+        bench.load(2, 0, 0);
+        bench.load(1, 1, 0);
+        bench.set_overloaded(2, true);
+        assert_eq!(bench.choose(), Some(1));
+        bench.set_overloaded(2, false);
+        bench.load(2, 1, 0);
+        bench.load(1, 0, 0);
+        assert_eq!(bench.choose(), Some(2));
+    }
+
+    #[test]
+    fn overloaded_and_deleted_members_are_passed_over() {
+        let mut bench = replicated();
+        bench.load(2, 1, 0);
+        bench.set_overloaded(1, true);
+        assert_eq!(bench.choose(), Some(2));
+        bench.set_overloaded(1, false);
+        bench.delete(1);
+        assert_eq!(bench.choose(), Some(2));
+        bench.delete(2);
+        assert_eq!(bench.choose(), None);
+        bench.add(2, 1);
+        assert_eq!(bench.choose(), Some(2));
+    }
+}
