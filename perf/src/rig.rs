@@ -10,7 +10,8 @@ use sluice_dataplane::command::{
 use sluice_dataplane::egress::{Fib, Mac, Route};
 use sluice_dataplane::packet::checksum::Sum;
 use sluice_dataplane::service::{
-    Method, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId, ServiceKey, ServiceSpec,
+    Method, Protocol, RealServerSpec, RsId, SchedulerFlags, SchedulerKind, ServiceId, ServiceKey,
+    ServiceSpec,
 };
 use sluice_dataplane::stats::WorkerCells;
 use sluice_dataplane::time::{TickRate, Ticks};
@@ -135,6 +136,8 @@ impl Rig {
                 port: 80,
             },
             scheduler: SchedulerKind::Rr,
+            scheduler_flags: SchedulerFlags::default(),
+            scheduler_table: None,
             vip_local: true,
             real_servers: Vec::new(),
             laddrs: (0..32).map(|n| Ipv4Addr::new(192, 168, 2, n)).collect(),
@@ -158,6 +161,7 @@ impl Rig {
                     port: 80,
                     method,
                     weight: 1,
+                    last_weight: 1,
                     upper_threshold: 0,
                     lower_threshold: 0,
                 },
