@@ -215,4 +215,8 @@ fn bucket(value: u32) -> usize {
 }
 
 #[cfg(test)]
+mod against_model;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 pub(crate) mod tests;

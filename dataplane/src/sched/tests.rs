@@ -34,6 +34,11 @@ fn id(number: u32) -> RsId {
 
 impl Bench {
     pub(crate) fn new(kind: SchedulerKind, weights: &[(u32, u32)]) -> Self {
+        Self::with_room(kind, weights, SERVERS)
+    }
+
+    /// With room for server numbers below `room`.
+    pub(crate) fn with_room(kind: SchedulerKind, weights: &[(u32, u32)], room: usize) -> Self {
         let vip = Ipv4Addr::new(10, 0, 0, 1);
         let spec = ServiceSpec {
             id: ServiceId(0),
@@ -50,7 +55,7 @@ impl Bench {
             laddrs: Vec::new(),
         };
         let mut bench = Self {
-            services: Services::new(Arc::new(WorkerCells::new(1, SERVERS))),
+            services: Services::new(Arc::new(WorkerCells::new(1, room))),
             spec,
             known: Vec::new(),
             now: Ticks(1_000_000),

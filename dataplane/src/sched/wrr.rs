@@ -1,7 +1,9 @@
 //! `wrr`: weighted round robin, interleaved (`SEMANTICS.md` section 4).
 //!
 //! A weight level sinks from the highest weight to the greatest common divisor of all; at each level the servers of at
-//! least that weight take a turn. Cost: O(n / servers of the present level), O(1) for equal weights.
+//! least that weight take a turn. Levels that no server reaches are jumped over, which the kernel does not do: with one
+//! weight in the millions it may try as many levels. Cost: O(n / servers of the present level), O(1) for equal weights, at
+//! most five walks over the list.
 
 use super::{Pool, Request, Scheduler};
 use crate::command::ServiceEdit;
@@ -31,6 +33,19 @@ impl WeightedRoundRobin {
             max,
             step,
         }
+    }
+}
+
+impl WeightedRoundRobin {
+    /// The first level from the present one on that a server reaches which may be chosen, or the last one.
+    fn reached(&self, pool: &Pool<'_>) -> i64 {
+        let places = (0..pool.list().len()).filter(|place| !pool.overloaded(*place));
+        let heaviest = places
+            .map(|place| i64::from(pool.list()[place].weight))
+            .max();
+        let goal = heaviest.unwrap_or(0).max(self.step);
+        let above = (self.level - goal).max(0);
+        self.level - (above + self.step - 1) / self.step * self.step
     }
 }
 
@@ -83,6 +98,7 @@ impl Scheduler for WeightedRoundRobin {
                 }
                 restarted = true;
             }
+            self.level = self.reached(pool);
             last_pass = self.level <= self.step;
         }
     }
@@ -130,6 +146,19 @@ mod tests {
         assert_eq!(bench.choose(), None);
         bench.set_overloaded(1, false);
         assert_eq!(bench.run(2), [1, 1]);
+    }
+
+    #[test]
+    fn a_great_weight_does_not_make_the_walk_longer() {
+        let most = i32::MAX as u32;
+        let mut bench = Bench::new(Wrr, &[(1, 1), (2, most)]);
+        assert_eq!(bench.run(4), [2, 1, 2, 2], "the level was left at 1");
+        bench.set_overloaded(2, true);
+        for _ in 0..1000 {
+            assert_eq!(bench.choose(), Some(1));
+        }
+        bench.set_overloaded(1, true);
+        assert_eq!(bench.choose(), None);
     }
 
     #[test]
