@@ -61,7 +61,7 @@ struct Plain {
 /// Reads a frame that arrived on a port whose own address is `mac`.
 ///
 /// The usual frame is read with one check of its length (a quarter of the walk's instructions otherwise); all that is unusual
-/// about it, good or bad, is [`parse_ethernet`]'s to tell.
+/// about it, good or bad, is for `parse_ethernet` to tell.
 #[inline(always)]
 pub fn parse(frame: &[u8], mac: Mac) -> Parsed {
     if let Ok((plain, _)) = Plain::ref_from_prefix(frame)

@@ -3,7 +3,7 @@
 //! A scheduler's state belongs to one worker and one service. It walks the service's real servers in kernel order: the
 //! latest added first. Three kinds:
 //! - rr, wrr, twos, lblc and lblcr keep state of their own;
-//! - lc, wlc, sed, nq, fo and ovf are each a rule that ranks one server, and share a [`tournament`] over the ranks, which
+//! - lc, wlc, sed, nq, fo and ovf are each a rule that ranks one server, and share a `tournament` over the ranks, which
 //!   a change of one server's connections costs O(log n) and a choice nothing;
 //! - sh, dh and mh read a [`SchedulerTable`] that control builds once for all workers.
 
