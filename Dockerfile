@@ -16,9 +16,11 @@ RUN cargo build --release --locked --package sluice-control --bins \
     && install -D -t /out target/release/sluiced target/release/sluice
 
 FROM debian:12-slim
-# The drivers of the NICs that people have; `apt-cache search librte-net` lists the others.
+# DPDK's libraries, and the drivers of every NIC that Debian builds.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends iproute2 \
+    && apt-get install --yes --no-install-recommends \
+        iproute2 librte-eal23 librte-ethdev23 librte-mbuf23 librte-mempool23 librte-meta-net \
+        librte-mempool-ring23 librte-pdump23 \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /out/sluiced /usr/sbin/sluiced
 COPY --from=build /out/sluice /usr/bin/sluice
