@@ -21,7 +21,7 @@ use crate::io::{BURST, Burst, Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::icmp::Problem;
 use crate::packet::tcp;
-use crate::parse::{Flow, Parsed, parse};
+use crate::parse::{Flow, Parsed, parse, parse_usual};
 use crate::sched::Request;
 use crate::service::{Method, Protocol, RealServerSpec, ServiceId, Services};
 use crate::stats::WorkerCells;
@@ -114,19 +114,24 @@ impl<P: Port> Pipeline<P> {
             frame.prefetch();
         }
         for frame in burst.drain(..) {
-            match parse(frame.bytes(), mac) {
-                Parsed::Flow(flow) => {
-                    let hash = self.table.hash(flow.key);
-                    self.table.prefetch(hash);
-                    pending.push(Pending {
-                        frame,
-                        flow,
-                        hash,
-                        guess: None,
-                    });
-                }
-                other => self.set_aside(port, frame, other),
-            }
+            let flow = match parse_usual(frame.bytes(), mac) {
+                Some(flow) => flow,
+                None => match parse(frame.bytes(), mac) {
+                    Parsed::Flow(flow) => flow,
+                    other => {
+                        self.set_aside(port, frame, other);
+                        continue;
+                    }
+                },
+            };
+            let hash = self.table.hash(flow.key);
+            self.table.prefetch(hash);
+            pending.push(Pending {
+                frame,
+                flow,
+                hash,
+                guess: None,
+            });
         }
         for packet in &mut pending {
             packet.guess = self.table.guess(packet.hash);
