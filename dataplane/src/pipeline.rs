@@ -212,6 +212,9 @@ impl<P: Port> Pipeline<P> {
                 return self.orphan(port, frame, flow, hit);
             }
         }
+        if self.table.of(hit).displaced {
+            self.table.relink(hit);
+        }
         self.pass(port, frame, flow, hit);
     }
 
@@ -282,14 +285,15 @@ impl<P: Port> Pipeline<P> {
         self.count(rs, hit.direction, u64::from(flow.total_len));
     }
 
-    /// Another timeout holds from now on. Only an earlier deadline needs a timer of its own (contract 6).
+    /// Another timeout holds from now on. Only an earlier deadline than the place's timer has needs one of its own
+    /// (contract 6).
     #[inline(never)]
     fn retime(&mut self, hit: Hit, timeout: u32) {
         let conn = self.table.of_mut(hit);
         conn.timeout = timeout;
         let due = self.grain.0 + u64::from(timeout) + 1;
-        let ahead = (due as u32).wrapping_sub(conn.filed) as i32;
-        if ahead < 0 {
+        let earlier = (due as u32).wrapping_sub(conn.filed) as i32;
+        if !conn.armed || earlier < 0 {
             self.file(hit.id, Grain(due));
         }
     }
@@ -397,15 +401,13 @@ impl<P: Port> Pipeline<P> {
             }
             _ => None,
         };
-        let mut conn = Conn::new(&NewConn {
+        let conn = Conn::new(&NewConn {
             client: *client,
             server: to,
             local,
             method: server.method,
             rs: server.id.index,
         });
-        // Filed for as far ahead as it goes, so that its first packet files its first deadline.
-        conn.filed = self.grain.short().wrapping_add(i32::MAX as u32);
         let id = self.table.insert(conn).map_err(|_| DropReason::TableFull)?;
         self.services.bind(server.id.index);
         self.cells.servers[server.id.index as usize].conns.add(1);
@@ -417,13 +419,16 @@ impl<P: Port> Pipeline<P> {
         })
     }
 
-    /// Files a connection's deadline, and notes that it is the one that counts.
+    /// Files a place's timer, and notes that it is the one that counts.
     fn file(&mut self, id: ConnId, due: Grain) {
-        if self.wheel.file(id, due)
-            && let Some(conn) = self.table.conn_mut(id)
-        {
-            conn.filed = due.short();
+        if !self.wheel.file(id, due) {
+            let table = &self.table;
+            self.wheel.retain(|timer| table.counts(timer));
+            let filed = self.wheel.file(id, due);
+            debug_assert!(filed, "the store has room for two timers a place");
         }
+        let (armed, filed) = self.table.timer_of(id);
+        (*armed, *filed) = (true, due.short());
     }
 
     /// Ends connections whose time has come. Returns whether there were any timers to handle.
@@ -434,12 +439,11 @@ impl<P: Port> Pipeline<P> {
                 break;
             };
             busy = true;
-            // Of a connection that is gone, or that was filed anew since.
-            let Some(conn) = self
-                .table
-                .conn(timer.id)
-                .filter(|conn| conn.filed == timer.filed)
-            else {
+            if !self.table.counts(&timer) {
+                continue;
+            }
+            *self.table.timer_of(timer.id).0 = false;
+            let Some(conn) = self.table.conn(timer.id) else {
                 continue;
             };
             if conn.expired(self.grain) {

@@ -221,7 +221,11 @@ impl<P: Port> Worker<P> {
         let Some(slice) = self.listings.front_mut() else {
             return false;
         };
-        let mut place = slice.cursor.unwrap_or(0) as usize;
+        // Whatever a client made up as a cursor, past the end is the end.
+        let capacity = self.pipeline.table.capacity();
+        let mut place = slice
+            .cursor
+            .map_or(0, |at| at.min(capacity as u64) as usize);
         let end = place + SCAN;
         let mut done = slice.rows.len() >= slice.rows.capacity();
         while !done && place < end {

@@ -63,7 +63,7 @@ pub struct Conn {
     pub seen: u32,
     /// Grains it lives after that.
     pub timeout: u32,
-    /// The moment that its timer is filed for ([`Grain::short`]).
+    /// The moment that its place's timer is filed for ([`Grain::short`]), if `armed`.
     pub filed: u32,
     /// Ways to the server and to the client, by [`Direction`].
     pub hops: [HopRef; 2],
@@ -72,6 +72,10 @@ pub struct Conn {
     /// It counts as active (`SEMANTICS.md` section 3).
     pub active: bool,
     fullnat: bool,
+    /// Its place in the table has a timer in the wheel. The place's next tenant takes it over.
+    pub armed: bool,
+    /// A newer connection's server packets look the same, and were given to that one.
+    pub displaced: bool,
 }
 
 const _: () = assert!(size_of::<Conn>() == 64, "a connection is one cache line");
@@ -131,6 +135,8 @@ impl Conn {
             deltas: [Delta::default(); 2],
             active: false,
             fullnat: new.local.is_some(),
+            armed: false,
+            displaced: false,
         };
         if conn.translated() {
             conn.deltas = [

@@ -7,6 +7,7 @@
 use super::connection::Conn;
 use super::index::{Index, Place, Reference};
 use super::key::{Direction, FlowKey};
+use super::timer::Timer;
 use crate::egress::HopRef;
 
 /// A connection's place in the table; another connection may get it once this one is removed.
@@ -159,37 +160,48 @@ impl ConnTable {
     }
 
     /// Adds a connection whose client key is not in the table. Where its server's packets would look like those of
-    /// an older connection, they are the new one's from now on.
-    pub fn insert(&mut self, conn: Conn) -> Result<ConnId, Full> {
+    /// an older connection, they are the new one's from now on, and the older one is marked as displaced.
+    pub fn insert(&mut self, mut conn: Conn) -> Result<ConnId, Full> {
         let id = ConnId(*self.free.last().ok_or(Full)?);
-        self.conns[id.index()] = conn;
-        let link = |table: &mut Self, direction| {
-            let key = conn.key(direction);
-            let hash = table.hash(key);
-            if let Some(older) = table.lookup(hash, key) {
-                table.index.remove(hash.0, older.reference());
-            }
-            table
-                .index
-                .insert(hash.0, Hit { id, direction }.reference())
-                .map_err(|_| Full)
-        };
-        link(self, Direction::ToServer)?;
-        if let Err(full) = link(self, Direction::ToClient) {
-            let hash = self.hash(conn.key(Direction::ToServer));
-            self.index.remove(
-                hash.0,
-                Hit {
-                    id,
-                    direction: Direction::ToServer,
-                }
-                .reference(),
-            );
+        let place = &mut self.conns[id.index()];
+        // The timer of the place's last tenant may still be in the wheel, and does for this one too.
+        (conn.armed, conn.filed) = (place.armed, place.filed);
+        *place = conn;
+        self.link(id, Direction::ToServer)?;
+        if let Err(full) = self.link(id, Direction::ToClient) {
+            self.unlink(id, Direction::ToServer);
             return Err(full);
         }
         self.free.pop();
         self.taken[id.index() / 64] |= 1 << (id.index() % 64);
         Ok(id)
+    }
+
+    /// Gives a displaced connection its server's packets back, unless the newer connection still has them.
+    pub fn relink(&mut self, hit: Hit) {
+        let key = self.of(hit).key(Direction::ToClient);
+        if !self.contains(key) && self.link(hit.id, Direction::ToClient).is_ok() {
+            self.of_mut(hit).displaced = false;
+        }
+    }
+
+    fn link(&mut self, id: ConnId, direction: Direction) -> Result<(), Full> {
+        let key = self.conns[id.index()].key(direction);
+        let hash = self.hash(key);
+        let older = self.lookup(hash, key);
+        self.index
+            .insert(hash.0, Hit { id, direction }.reference())
+            .map_err(|_| Full)?;
+        if let Some(older) = older {
+            self.index.remove(hash.0, older.reference());
+            self.conns[older.id.index()].displaced = true;
+        }
+        Ok(())
+    }
+
+    fn unlink(&mut self, id: ConnId, direction: Direction) {
+        let hash = self.hash(self.conns[id.index()].key(direction));
+        self.index.remove(hash.0, Hit { id, direction }.reference());
     }
 
     /// Removes a connection; `None` if there is none at this place.
@@ -223,10 +235,17 @@ impl ConnTable {
         &mut self.conns[hit.id.index()]
     }
 
-    /// The connection at this place, to change everything but its keys.
-    pub fn conn_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
-        self.is_taken(id.index())
-            .then(|| &mut self.conns[id.index()])
+    /// What a place says of its timer, whether it has a connection or not.
+    #[inline]
+    pub fn timer_of(&mut self, id: ConnId) -> (&mut bool, &mut u32) {
+        let place = &mut self.conns[id.index()];
+        (&mut place.armed, &mut place.filed)
+    }
+
+    /// Whether a timer is the one that counts for its place.
+    pub fn counts(&self, timer: &Timer) -> bool {
+        let place = &self.conns[timer.id.index()];
+        place.armed && place.filed == timer.filed
     }
 
     /// Makes every connection forget its next hops.
@@ -387,8 +406,19 @@ mod tests {
         let new = table.insert(second).unwrap();
         let reply = first.key(Direction::ToClient);
         assert_eq!(table.lookup(table.hash(reply), reply).unwrap().id, new);
-        table.remove(old).unwrap();
+        let older = Hit {
+            id: old,
+            direction: Direction::ToServer,
+        };
+        assert!(table.of(older).displaced);
+        table.relink(older);
         assert_eq!(table.lookup(table.hash(reply), reply).unwrap().id, new);
+        table.remove(new).unwrap();
+        table.relink(older);
+        assert_eq!(table.lookup(table.hash(reply), reply).unwrap().id, old);
+        assert!(!table.of(older).displaced);
+        table.remove(old).unwrap();
+        assert!(!table.contains(reply));
     }
 
     #[test]

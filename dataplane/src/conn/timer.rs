@@ -1,8 +1,10 @@
 //! When connections expire: a wheel of two turns, arrays only, lazily re-armed (contract 6).
 //!
 //! A packet only stores when it was seen. An entry that comes due is asked for its true deadline and filed again if
-//! that is later. A deadline that moved to an earlier time is filed at once; the older entry then finds that its connection
-//! is filed for another moment, and is forgotten. Entries lie in fixed chunks from one preallocated store: nothing is
+//! that is later. A deadline that moved to an earlier time is filed at once; the older entry then finds that its place
+//! is filed for another moment, and is forgotten. An entry outlives its connection and serves the next one at that place, so that
+//! opening and closing leaves nothing behind. Should stale entries fill the store all the same, [`TimerWheel::retain`] sweeps them
+//! out. Entries lie in fixed chunks from one preallocated store: nothing is
 //! allocated after start, and a slot is read in a straight line.
 
 use super::table::ConnId;
@@ -47,7 +49,6 @@ pub struct TimerWheel {
     next: u64,
     /// The chunk being fired.
     due: u32,
-    refused: u64,
 }
 
 impl TimerWheel {
@@ -67,7 +68,6 @@ impl TimerWheel {
             far: turn(),
             next: now.0 >> SLOT_SHIFT,
             due: NONE,
-            refused: 0,
         }
     }
 
@@ -76,12 +76,7 @@ impl TimerWheel {
         size_of_val(&*self.chunks)
     }
 
-    /// How many entries found no place. Their connections expire when an older entry of theirs fires.
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
-
-    /// Files a deadline of `due`. `false` when the store is full.
+    /// Files a deadline of `due`. `false` when the store is full: then sweep it and file again.
     pub fn file(&mut self, id: ConnId, due: Grain) -> bool {
         let timer = Timer {
             id,
@@ -99,32 +94,18 @@ impl TimerWheel {
                 &mut self.free,
                 &mut self.near[slot],
                 timer,
-                &mut self.refused,
             )
         } else {
             let turn = (at / SLOTS).min(self.next / SLOTS + SLOTS - 1);
             let slot = (turn % SLOTS) as usize;
-            Self::push(
-                &mut self.chunks,
-                &mut self.free,
-                &mut self.far[slot],
-                timer,
-                &mut self.refused,
-            )
+            Self::push(&mut self.chunks, &mut self.free, &mut self.far[slot], timer)
         }
     }
 
-    fn push(
-        chunks: &mut [Chunk],
-        free: &mut u32,
-        head: &mut u32,
-        timer: Timer,
-        refused: &mut u64,
-    ) -> bool {
+    fn push(chunks: &mut [Chunk], free: &mut u32, head: &mut u32, timer: Timer) -> bool {
         let full = *head == NONE || chunks[*head as usize].len as usize == CHUNK;
         if full {
             if *free == NONE {
-                *refused += 1;
                 return false;
             }
             let fresh = *free;
@@ -158,6 +139,35 @@ impl TimerWheel {
                 return None;
             }
             self.turn();
+        }
+    }
+
+    /// Keeps only the entries that `wanted` accepts. Costs a look at every entry: for when the store is full of stale ones, which
+    /// then make room for at least as many new entries as there are connections.
+    pub fn retain(&mut self, wanted: impl Fn(&Timer) -> bool) {
+        let Self {
+            chunks,
+            free,
+            near,
+            far,
+            due,
+            ..
+        } = self;
+        for head in near.iter_mut().chain(far.iter_mut()).chain([due]) {
+            let mut old = std::mem::replace(head, NONE);
+            while old != NONE {
+                let chunk = chunks[old as usize].clone();
+                chunks[old as usize].next = *free;
+                *free = old;
+                for timer in chunk.timers[..chunk.len as usize]
+                    .iter()
+                    .filter(|timer| wanted(timer))
+                {
+                    // A chunk was freed for each that is filled again.
+                    Self::push(chunks, free, head, *timer);
+                }
+                old = chunk.next;
+            }
         }
     }
 
@@ -218,8 +228,14 @@ mod tests {
             filed += 1;
         }
         assert_eq!(filed, wheel.chunks.len() * CHUNK);
-        assert_eq!(wheel.refused(), 1);
-        assert_eq!(fired(&mut wheel, Grain(200)).len(), filed);
+        let kept = std::cell::Cell::new(0usize);
+        wheel.retain(|_| {
+            kept.set(kept.get() + 1);
+            kept.get().is_multiple_of(3)
+        });
+        assert_eq!(kept.get(), filed);
+        assert!(wheel.file(ConnId::default(), Grain(100)));
+        assert_eq!(fired(&mut wheel, Grain(200)).len(), filed / 3 + 1);
         assert!(wheel.file(ConnId::default(), Grain(300)));
     }
 

@@ -9,6 +9,9 @@ use super::Mac;
 use crate::command::PortId;
 use crate::time::{Span, TickRate, Ticks};
 
+/// Missing neighbours remembered as asked for.
+const MAX_ASKED: usize = 1024;
+
 /// A neighbour: on which link, and its address there.
 pub(crate) type NeighbourKey = (PortId, Ipv4Addr);
 
@@ -51,7 +54,7 @@ impl<F> Neighbours<F> {
     pub(crate) fn new(max_held: usize, rate: TickRate) -> Self {
         Self {
             known: HashMap::default(),
-            asked: HashMap::default(),
+            asked: HashMap::with_capacity_and_hasher(MAX_ASKED, Default::default()),
             held: VecDeque::with_capacity(max_held),
             max_held,
             ask_again: rate.seconds(1),
@@ -79,6 +82,10 @@ impl<F> Neighbours<F> {
             .get(&key)
             .is_none_or(|asked| now - *asked >= self.ask_again);
         if due {
+            if self.asked.len() >= MAX_ASKED {
+                // Somebody makes neighbours up. Forgetting whom we asked costs asking again.
+                self.asked.clear();
+            }
             self.asked.insert(key, now);
         }
         (None, due.then_some(Notice::Missing))

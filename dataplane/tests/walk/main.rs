@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod endurance;
 mod methods;
 mod refusals;
 mod rig;
