@@ -3,6 +3,7 @@
 //! Every method takes named parameters and refuses unknown ones. Lists come in kernel order (`SEMANTICS.md` section
 //! 1): services as added, real servers with the latest added first; who prints them sorts.
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
@@ -244,6 +245,32 @@ pub struct LaddrRef {
     pub service: ServiceRef,
     /// The local address.
     pub address: Ipv4Addr,
+}
+
+/// `setting_set`: all of them, or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettingSet {
+    /// Values by name; what is not given stays.
+    pub settings: BTreeMap<String, u32>,
+}
+
+/// A setting of the appliance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setting {
+    /// As under `net.ipv4.vs`.
+    pub name: String,
+    /// Its value now.
+    pub value: u32,
+    /// What it does.
+    pub description: String,
+}
+
+/// `setting_list`'s answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingList {
+    /// All settings, by name.
+    pub settings: Vec<Setting>,
 }
 
 /// What a change answers once every worker has applied it.

@@ -8,14 +8,17 @@ use std::thread;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use sluice_dataplane::command::Settings;
 
 use crate::api::{
     Applied, Connection, ConnectionList, Connections, Counters, Drop, Drops, ErrorData, ErrorKind,
     LaddrList, LaddrRef, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd,
     RealServerList, RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd, ServiceFilter,
-    ServiceList, ServiceOnly, ServiceRef, ServiceSet, Stats, Version, WorkerStats,
+    ServiceList, ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet, Stats, Version,
+    WorkerStats,
 };
 use crate::client::{Rpc, RpcError};
+use crate::settings;
 
 /// The state of one.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +27,7 @@ pub(crate) struct FakeDaemon {
     pub(crate) connections: Vec<Connection>,
     pub(crate) drops: Vec<Drop>,
     pub(crate) revision: u64,
+    pub(crate) settings: Settings,
     /// Every method called.
     pub(crate) calls: Vec<String>,
 }
@@ -193,6 +197,15 @@ impl FakeDaemon {
                 write(&LaddrList {
                     laddrs: all.flat_map(of).collect(),
                 })
+            }
+            "setting_list" => write(&SettingList {
+                settings: settings::list(&self.settings),
+            }),
+            "setting_set" => {
+                let SettingSet { settings: values } = read(params)?;
+                let changed = settings::with(&self.settings, &values);
+                self.settings = changed.map_err(|error| (error.kind(), None, error.message))?;
+                self.applied()
             }
             "connection_list" => self.connection_list(&read(params)?),
             "version" => write(&Version {

@@ -12,6 +12,7 @@ pub mod ipvsadm;
 pub mod kernel;
 pub mod publish;
 pub mod rpc;
+pub mod settings;
 
 #[cfg(test)]
 mod fake_daemon;

@@ -67,6 +67,10 @@ pub(super) enum Command {
     #[command(subcommand)]
     Laddr(LaddrCommand),
 
+    /// Settings of the appliance, named as under net.ipv4.vs.
+    #[command(subcommand)]
+    Setting(SettingCommand),
+
     /// One screen about everything: version, workers, ports, services, drops.
     #[command(after_help = "\
 Rates are per second, smoothed over some seconds. k, M, G are powers of 1000. Byte rates are bytes, not bits, and count from
@@ -148,6 +152,29 @@ Examples:
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SettingCommand {
+    /// Lists all settings.
+    List,
+    /// Changes settings, all that are given or none.
+    #[command(after_help = "\
+Example:
+  sluice setting set timeout_tcp=600 conn_reuse_mode=1")]
+    Set {
+        /// A setting and its value.
+        #[arg(required = true, value_name = "NAME=VALUE", value_parser = setting)]
+        settings: Vec<(String, u32)>,
+    },
+}
+
+fn setting(text: &str) -> Result<(String, u32), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let value = value
+        .parse()
+        .map_err(|_| format!("{value:?} is not a number from 0 on"))?;
+    Ok((name.to_owned(), value))
 }
 
 #[derive(Debug, Subcommand)]

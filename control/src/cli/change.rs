@@ -1,5 +1,6 @@
-//! `service`, `server` and `laddr`: what changes the configuration, and their lists.
+//! `service`, `server`, `laddr` and `setting set`: what changes the configuration, and their lists.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::args::{LaddrCommand, ServerCommand, ServiceCommand};
@@ -224,6 +225,26 @@ pub(super) fn method_name(method: Method) -> &'static str {
         Method::Tun => "tun",
         Method::FullNat => "fullnat",
     }
+}
+
+/// `sluice setting set`.
+pub(super) fn settings(
+    settings: Vec<(String, u32)>,
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut change = Change { as_json, rpc, out };
+    let settings: BTreeMap<String, u32> = settings.into_iter().collect();
+    let names: Vec<String> = settings
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    change.apply(
+        "setting_set",
+        &api::SettingSet { settings },
+        &format!("set {}", names.join(" ")),
+    )
 }
 
 /// `rr`, `sh (sh-port)`.

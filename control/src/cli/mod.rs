@@ -22,7 +22,7 @@ mod output;
 mod show;
 mod status;
 
-use args::{Cli, Command, Output};
+use args::{Cli, Command, Output, SettingCommand};
 
 /// The streams of a process.
 pub struct Streams<'a> {
@@ -131,6 +131,10 @@ fn execute(cli: Cli, streams: &mut Streams<'_>) -> Result<u8, Failure> {
         Command::Service(command) => change::service(command, json, rpc, streams.out)?,
         Command::Server(command) => change::server(command, json, rpc, streams.out)?,
         Command::Laddr(command) => change::laddr(command, json, rpc, streams.out)?,
+        Command::Setting(SettingCommand::List) => show::settings(json, rpc, streams.out)?,
+        Command::Setting(SettingCommand::Set { settings }) => {
+            change::settings(settings, json, rpc, streams.out)?;
+        }
         Command::Status => status::status(json, rpc, streams.out)?,
         Command::Stats => show::stats(json, rpc, streams.out)?,
         Command::Drops { all } => show::drops(all, json, rpc, streams.out)?,

@@ -112,6 +112,25 @@ fn ports(ports: &[api::PortStats]) -> Columns {
     columns
 }
 
+/// `sluice setting list`.
+pub(super) fn settings(
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let answer = rpc.call("setting_list", Value::Null)?;
+    if as_json {
+        return Ok(output::json(out, &answer)?);
+    }
+    let api::SettingList { settings } = decode("setting_list", answer)?;
+    let mut columns = Columns::new(&["setting", ">value", "what it does"]);
+    for setting in settings {
+        let value = setting.value.to_string();
+        columns.row(vec![setting.name, value, setting.description]);
+    }
+    Ok(columns.print(out, "")?)
+}
+
 /// `sluice drops`.
 pub(super) fn drops(
     all: bool,

@@ -374,6 +374,29 @@ fn ipvsadm_is_the_front_end_with_its_own_options_and_exit_codes() {
 }
 
 #[test]
+fn settings_are_listed_and_set_together() {
+    let daemon = Served::new("settings", FakeDaemon::default());
+    assert_eq!(
+        daemon.ok("setting set timeout_udp=30 sloppy_tcp=1"),
+        "set sloppy_tcp=1 timeout_udp=30 (revision 1)\n"
+    );
+    let list = daemon.ok("setting list");
+    let row = |name: &str| {
+        list.lines()
+            .find(|line| line.starts_with(name))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(row("timeout_udp").contains(" 30 "), "{list}");
+    assert!(row("sloppy_tcp").contains(" 1 "), "{list}");
+    let (code, error) = daemon.fails("setting set conn_reuse_mode=9 timeout_udp=1");
+    assert!(code == 1 && error.contains("takes 0 to 3"), "{error}");
+    let (code, error) = daemon.fails("setting set timeout_udp");
+    assert!(code == 2 && error.contains("NAME=VALUE"), "{error}");
+    assert!(daemon.ok("setting list").contains(" 30 "));
+}
+
+#[test]
 fn completions_know_the_commands() {
     let daemon = Served::new("completions", FakeDaemon::default());
     for shell in ["bash", "zsh", "fish"] {

@@ -2,13 +2,15 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tracing::info;
 
 use super::params::parse;
 use super::view::to_json;
 use super::{Controller, Peer, Reply};
-use crate::api::{ErrorKind, MethodInfo, Methods, ServiceFilter, Version};
+use crate::api::{ErrorKind, MethodInfo, Methods, ServiceFilter, SettingList, SettingSet, Version};
 use crate::api_error::ApiError;
 use crate::config::Change;
+use crate::settings;
 
 /// One method.
 struct Method {
@@ -110,6 +112,27 @@ const METHODS: &[Method] = &[
         name: "laddr_list",
         description: "The local addresses. Parameters: service (all if not given).",
         call: |controller, call| now(controller.laddr_list(call.params::<ServiceFilter>()?)),
+    },
+    Method {
+        name: "setting_list",
+        description: "The settings, named as under net.ipv4.vs, with their values. No parameters.",
+        call: |controller, call| {
+            call.params::<Nothing>()?;
+            now(to_json(SettingList {
+                settings: settings::list(controller.settings()),
+            }))
+        },
+    },
+    Method {
+        name: "setting_set",
+        description: "Changes settings, all that are given or none. Parameters: settings (an object: values by name). Answers the revision.",
+        call: |controller, call| {
+            let SettingSet { settings: values } = call.params()?;
+            let changed = settings::with(controller.settings(), &values)?;
+            let revision = controller.set_settings(changed);
+            info!(revision, who = %call.peer, "setting_set {values:?}");
+            Ok(Controller::when_applied(revision))
+        },
     },
     Method {
         name: "stats",

@@ -202,7 +202,7 @@ fn every_method_is_described_and_takes_no_unknown_parameter() {
     let mut rig = rig(1);
     let methods = ok(&mut rig, "rpc_methods", json!({}));
     let methods = methods["methods"].as_array().unwrap().clone();
-    assert_eq!(methods.len(), 16);
+    assert_eq!(methods.len(), 18);
     for method in methods {
         assert!(method["description"].as_str().unwrap().len() > 10);
         let name = method["name"].as_str().unwrap();
@@ -468,4 +468,28 @@ fn workers_questions_about_neighbours_reach_the_kernel_mirror() {
     ));
     assert!(matches!(events[1], Event::NeighbourUsed { addr: a, .. } if a == addr));
     assert!(controller.take_neighbour_events().is_empty());
+}
+
+#[test]
+fn settings_reach_the_workers_or_are_refused_whole() {
+    let mut rig = rig(1);
+    let set = json!({"settings": {"lblcr_expiration": 5, "timeout_udp": 30}});
+    assert_eq!(ok(&mut rig, "setting_set", set), json!({"revision": 1}));
+    let settings = rig.1.seen.iter().find_map(|command| match command {
+        Command::Settings(settings) => Some(settings.clone()),
+        _ => None,
+    });
+    let settings = settings.expect("the workers are told");
+    assert_eq!(settings.lblcr_expiration_s, 5);
+    assert_eq!(settings.timeouts.udp_s, 30);
+    let list = ok(&mut rig, "setting_list", json!({}));
+    let udp = json!({"name": "timeout_udp", "value": 30, "description": "Seconds that an idle UDP connection lives"});
+    assert!(
+        list["settings"].as_array().unwrap().contains(&udp),
+        "{list}"
+    );
+    let wrong = json!({"settings": {"lblcr_expiration": 6, "pmtu_disc": 2}});
+    let error = call(&mut rig, "setting_set", wrong).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutOfRange);
+    assert_eq!(rig.0.settings().lblcr_expiration_s, 5);
 }

@@ -24,7 +24,8 @@ pub(super) enum Command {
     },
     List(List),
     Zero(Option<ServiceId>),
-    SetTimeouts,
+    /// TCP, TCP after FIN, UDP, in seconds; 0 leaves one as it is.
+    SetTimeouts([u32; 3]),
     StartSync,
     StopSync,
     AddLaddr {

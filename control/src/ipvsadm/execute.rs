@@ -180,7 +180,13 @@ impl<'a> Session<'a> {
                 self.laddr("laddr_delete", service, address)?
             }
             Command::ListLaddrs(id) => self.list_laddrs(id)?,
-            Command::SetTimeouts => return Err(not_yet("connection timeouts (--set)")),
+            Command::SetTimeouts(seconds) => {
+                let given = TIMEOUTS.iter().zip(seconds).filter(|(_, s)| *s > 0);
+                let params = api::SettingSet {
+                    settings: given.map(|(name, s)| ((*name).to_owned(), s)).collect(),
+                };
+                self.change("setting_set", &params, Object::Service)?;
+            }
             Command::StartSync => {
                 return Err(not_yet("connection synchronisation (--start-daemon)"));
             }
@@ -245,7 +251,7 @@ impl<'a> Session<'a> {
 
     fn list(&mut self, list: &List) -> Done {
         match list.what {
-            What::Timeouts => return Err(not_yet("connection timeouts (--timeout)")),
+            What::Timeouts => return self.list_timeouts(),
             // There never is one, and then stock says nothing.
             What::SyncDaemon => return Ok(()),
             What::Connections => {
@@ -265,6 +271,22 @@ impl<'a> Session<'a> {
         }
         self.out
             .push_str(&listing::services(&rows, list, self.names));
+        Ok(())
+    }
+
+    fn list_timeouts(&mut self) -> Done {
+        let list = ask::<api::SettingList>(self.rpc, "setting_list", Value::Null);
+        let list = list.map_err(|error| refused(&error, "setting_list", Object::Service))?;
+        let value = |name: &str| {
+            let mut settings = list.settings.iter();
+            settings
+                .find(|setting| setting.name == name)
+                .map_or(0, |setting| setting.value)
+        };
+        let [tcp, tcp_fin, udp] = TIMEOUTS.map(value);
+        self.out.push_str(&format!(
+            "Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n"
+        ));
         Ok(())
     }
 
@@ -305,6 +327,9 @@ impl<'a> Session<'a> {
         }
     }
 }
+
+/// The settings that `--set` sets, in its order.
+const TIMEOUTS: [&str; 3] = ["timeout_tcp", "timeout_tcp_fin", "timeout_udp"];
 
 const NO_SERVICE: &str = "No such service";
 

@@ -193,6 +193,40 @@ fn flush_deletes_every_service_and_zero_asks_the_daemon() {
 }
 
 #[test]
+fn timeouts_are_set_and_listed_and_0_keeps_one() {
+    let mut daemon = FakeDaemon::default();
+    assert_eq!(
+        ok(&mut daemon, "-L --timeout"),
+        "Timeout (tcp tcpfin udp): 900 120 300\n"
+    );
+    ok(&mut daemon, "--set 1 2 3");
+    ok(&mut daemon, "--set 0 5 0");
+    assert_eq!(
+        ok(&mut daemon, "-L --timeout"),
+        "Timeout (tcp tcpfin udp): 1 5 3\n"
+    );
+}
+
+#[test]
+fn scheduler_flags_are_set_listed_and_saved() {
+    let mut daemon = FakeDaemon::default();
+    ok(&mut daemon, "-A -t 10.0.0.1:80 -s sh -b sh-port,flag-1");
+    ok(&mut daemon, "-A -t 10.0.0.2:80 -b flag-3");
+    assert!(ok(&mut daemon, "-Ln").contains("TCP  10.0.0.1:80 sh (sh-fallback,sh-port)\n"));
+    let saved = ok(&mut daemon, "-Sn");
+    assert!(
+        saved.contains("-A -t 10.0.0.1:80 -s sh -b sh-fallback,sh-port\n"),
+        "{saved}"
+    );
+    assert!(
+        saved.contains("-A -t 10.0.0.2:80 -s wlc -b flag-3\n"),
+        "{saved}"
+    );
+    ok(&mut daemon, "-E -t 10.0.0.1:80 -s sh");
+    assert!(ok(&mut daemon, "-Ln").contains("TCP  10.0.0.1:80 sh\n"));
+}
+
+#[test]
 fn what_the_daemon_cannot_do_yet_is_said_in_one_line() {
     let mut daemon = FakeDaemon::default();
     ok(&mut daemon, "-A -u 10.0.0.1:53 -s rr");
@@ -216,8 +250,6 @@ fn what_the_daemon_cannot_do_yet_is_said_in_one_line() {
             "-a -u 10.0.0.1:53 -r 192.168.1.1 -i --tun-type gue --tun-port 6080",
             "GUE tunnels (--tun-type gue)",
         ),
-        ("--set 1 2 3", "connection timeouts (--set)"),
-        ("-L --timeout", "connection timeouts (--timeout)"),
         (
             "--start-daemon master --mcast-interface eth0",
             "connection synchronisation (--start-daemon)",

@@ -84,12 +84,13 @@ fn timeouts(words: &[&str]) -> Result<Command, Unusable> {
     let Some((values, rest)) = words.split_at_checked(3) else {
         return Err(usage("--set option requires 3 timeout values"));
     };
-    for word in values {
-        timeout(word, 0)?;
+    let mut seconds = [0; 3];
+    for (seconds, word) in seconds.iter_mut().zip(values) {
+        *seconds = timeout(word, 0)?;
     }
     match rest.first() {
         Some(word) => Err(usage(format!("unexpected argument {word}"))),
-        None => Ok(Command::SetTimeouts),
+        None => Ok(Command::SetTimeouts(seconds)),
     }
 }
 
@@ -295,7 +296,7 @@ impl Line {
             },
             CommandId::List => Command::List(self.finish_list(id)?),
             CommandId::Zero => Command::Zero(id),
-            CommandId::Set => Command::SetTimeouts,
+            CommandId::Set => unreachable!("its three words were read before"),
             CommandId::StartDaemon => Command::StartSync,
             CommandId::StopDaemon => Command::StopSync,
             CommandId::AddLaddr => Command::AddLaddr {

@@ -82,6 +82,12 @@ fn every_method_answers() {
         "{drops}"
     );
 
+    called.revision("setting_set", json!({"settings": {"timeout_udp": 250}}));
+    let settings = called.call("setting_list", json!({}));
+    let udp = settings["settings"].as_array().expect("a list").iter();
+    let mut udp = udp.filter(|setting| setting["name"] == "timeout_udp");
+    assert_eq!(udp.next().expect("it is listed")["value"], 250);
+
     called.revision("real_server_delete", first);
     called.revision("laddr_delete", laddr);
     called.revision("service_delete", json!({"service": web}));

@@ -163,6 +163,26 @@ fn twos_finds_somebody_usable_whenever_there_is_one() {
 }
 
 #[test]
+fn maglevs_fallback_comes_round_to_the_first_slot_as_its_model() {
+    let weights: Vec<(u32, u32)> = (1..=7).map(|n| (n, if n < 6 { 32 } else { 1 })).collect();
+    let mut bench = Bench::new(SchedulerKind::Mh, &weights);
+    bench.set_flags(SchedulerFlags(1));
+    let mut model = Model::new(SchedulerKind::Mh, SchedulerFlags(1), &bench);
+    for (number, weight) in weights {
+        model.add(number, weight);
+        let overloaded = number < 6;
+        bench.set_overloaded(number, overloaded);
+        model.servers.get_mut(&number).unwrap().overloaded = overloaded;
+    }
+    // Two servers of one turn in 162 are left, so that searches go far.
+    for client in 0..250 {
+        bench.flow.src = Ipv4Addr::from_bits(0xac10_0000 + 7919 * client);
+        model.src = bench.flow.src;
+        assert_eq!(bench.choose(), model.choose(), "{}", bench.flow.src);
+    }
+}
+
+#[test]
 fn a_thousand_servers_are_ranked_as_by_a_scan() {
     for kind in [SchedulerKind::Lc, SchedulerKind::Wlc, SchedulerKind::Nq] {
         let weights: Vec<(u32, u32)> = (1..=1000).map(|n| (n, n % 7)).collect();

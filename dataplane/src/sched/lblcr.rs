@@ -178,6 +178,18 @@ mod tests {
     }
 
     #[test]
+    fn of_equally_loaded_members_the_latest_is_removed() {
+        let mut bench = replicated();
+        bench.settings.lblcr_expiration_s = 10;
+        bench.pass(11);
+        bench.load(1, 1, 1);
+        bench.load(2, 1, 1);
+        assert_eq!(bench.choose(), Some(1), "a last time");
+        bench.load(1, 0, 0);
+        assert_eq!(bench.choose(), Some(2));
+    }
+
+    #[test]
     fn overloaded_and_deleted_members_are_passed_over() {
         let mut bench = replicated();
         bench.load(2, 1, 0);
