@@ -3,9 +3,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo run test conformance setup
+.PHONY: help demo run test conformance bench guard ceilings setup
 
 CONFIG ?=
+BENCH ?=
 TRACES ?= dataplane/ipvs/golden
 NEXTEST_PROFILE ?= default
 
@@ -19,7 +20,7 @@ help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 setup: ## install what building and testing need, and nothing else
-	@.ci/setup build demo test
+	@.ci/setup build demo test guard bench
 
 demo: ## watch 100 requests pass from a client through the appliance to two nginx servers
 	@.ci/setup build demo
@@ -40,7 +41,23 @@ test: ## format, lints, build, every test, documentation: what CI runs
 	cargo nextest run --workspace --locked --profile $(NEXTEST_PROFILE)
 	cargo test --workspace --locked --doc
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --locked --no-deps
+	@$(MAKE) --no-print-directory guard
+
+guard: ## count the walk's instructions a packet and hold them against perf/ceilings.toml
+	@.ci/setup build guard
+	@cargo build --quiet --release --locked --package sluice-perf --bin guard --bin walk_count
+	@target/release/guard
+
+ceilings: ## write the walk's instructions a packet to perf/ceilings.toml: commit it with what changed them
+	@.ci/setup build guard
+	@cargo build --quiet --release --locked --package sluice-perf --bin guard --bin walk_count
+	@target/release/guard --write
 
 conformance: ## replay recorded kernel traces through sluice: make conformance [TRACES=DIR]
 	@.ci/setup build
 	@cargo run --quiet --locked --package sluice-conformance -- --traces "$(TRACES)"
+
+bench: ## measure the appliance beside testpmd, new connections, memory: make bench [BENCH='--rounds 1 --flows 1000']
+	@.ci/setup build bench
+	@cargo build --release --locked --package sluice-control --bin sluiced --package sluice-perf --bin bench
+	@$(SUDO) target/release/bench --results perf/results $(BENCH)

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use sluice_dataplane::io::{Burst, ChecksumRequest, Frame, HEADROOM, Port};
 
+use crate::frame::Wire;
+
 /// Bytes behind the headroom.
 const ROOM: usize = 256;
 
@@ -77,18 +79,20 @@ impl Frame for BenchFrame {
 /// The port.
 #[derive(Debug)]
 pub struct BenchPort {
-    frames: Arc<[[u8; 64]]>,
+    frames: Arc<[Wire]>,
     next: usize,
     free: Vec<BenchFrame>,
     /// Frames sent.
     pub sent: u64,
     /// Frames still to be received before the port falls silent.
     pub left: usize,
+    /// Frames sent, byte for byte, if wanted.
+    pub kept: Option<Vec<Vec<u8>>>,
 }
 
 impl BenchPort {
     /// A port that replays these 64-byte frames.
-    pub fn new(frames: Arc<[[u8; 64]]>) -> Self {
+    pub fn new(frames: Arc<[Wire]>) -> Self {
         let free = (0..256).map(|_| BenchFrame::empty()).collect();
         Self {
             frames,
@@ -96,7 +100,14 @@ impl BenchPort {
             free,
             sent: 0,
             left: 0,
+            kept: None,
         }
+    }
+
+    /// From now on it replays these, from the first.
+    pub fn load(&mut self, frames: Arc<[Wire]>) {
+        self.frames = frames;
+        self.next = 0;
     }
 }
 
@@ -131,6 +142,9 @@ impl Port for BenchPort {
     fn tx(&mut self, burst: &mut Burst<BenchFrame>) -> usize {
         let count = burst.len();
         self.sent += count as u64;
+        if let Some(kept) = &mut self.kept {
+            kept.extend(burst.iter().map(|frame| frame.bytes().to_vec()));
+        }
         self.free.extend(burst.drain(..));
         count
     }

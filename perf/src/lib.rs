@@ -1,4 +1,22 @@
-//! Measuring sluice: a rig without hardware for the whole walk, and what is measured on it.
+//! Measuring sluice: the appliance itself on net_pcap beside testpmd, and a rig in memory for the walk alone.
+//!
+//! [`scenario`] says what is forwarded how; [`traffic`] makes its frames; [`walk`] is a worker in memory, set up from the same
+//! boot file as the appliance. [`appliance`] and [`testpmd`] are the two that are compared, timed by [`timing`]; [`churn`]
+//! opens connections for ever; [`targets`] judges and [`report`] writes it all down.
 
+pub mod appliance;
 pub mod bench_port;
-pub mod rig;
+pub mod capture;
+pub mod churn;
+pub mod frame;
+pub mod hugepages;
+pub mod instructions;
+pub mod interrupt;
+pub mod machine;
+pub mod report;
+pub mod scenario;
+pub mod targets;
+pub mod testpmd;
+pub mod timing;
+pub mod traffic;
+pub mod walk;

@@ -114,6 +114,11 @@ impl Boot {
             1 << 28,
         )?;
         between("workers.max_held", workers.max_held, 1, 1 << 20)?;
+        let extra_frames = workers.extra_frames as usize;
+        between("workers.extra_frames", extra_frames, 0, 1 << 26)?;
+        if let Some(frame_len) = workers.frame_len {
+            between("workers.frame_len", frame_len.into(), 64, 16384)?;
+        }
         between(
             "limits.max_services",
             limits.max_services as usize,

@@ -152,6 +152,13 @@ pub struct Workers {
     pub max_connections: usize,
     /// Packets of a worker that may wait for a neighbour's MAC.
     pub max_held: usize,
+    /// Frames of a worker beyond those that its queues need. For benches: `infinite_rx` of net_pcap keeps a whole file.
+    pub extra_frames: u32,
+    /// Bytes that a frame's buffer holds; as many as the longest MTU needs, and at least 2048, if not given.
+    pub frame_len: Option<u16>,
+    /// Seeds the hash of connections. For benches only, so that runs repeat: who knows it can slow a worker down. Drawn
+    /// at random if not given.
+    pub seed: Option<u64>,
 }
 
 impl Default for Workers {
@@ -163,6 +170,9 @@ impl Default for Workers {
             allow_shared_cores: false,
             max_connections: 1 << 20,
             max_held: 1024,
+            extra_frames: 0,
+            frame_len: None,
+            seed: None,
         }
     }
 }

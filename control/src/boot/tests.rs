@@ -205,6 +205,14 @@ fn cores_are_checked_against_the_machine_and_each_other() {
             "max_connections = 0",
             "workers.max_connections: 0 is not from 1 to",
         ),
+        (
+            "frame_len = 20000",
+            "workers.frame_len: 20000 is not from 64 to 16384",
+        ),
+        (
+            "extra_frames = 100000000",
+            "workers.extra_frames: 100000000 is not from 0 to",
+        ),
     ] {
         let message = refused(&workers(text));
         assert!(message.contains(part), "{text:?} gave {message}");

@@ -15,6 +15,7 @@ use sluice_dataplane::egress::Mac;
 use sluice_dataplane::punt::tap::{Tap, TapError};
 use sluice_dataplane::punt::thread::{PuntError, PuntOptions, PuntPort, PuntThread};
 use sluice_dataplane::punt::{self, WorkerPunt};
+use sluice_dataplane::stats::{Cell, ServiceCells, WorkerCells};
 use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
 use tracing::{info, warn};
 
@@ -141,6 +142,7 @@ impl Appliance {
                     ports,
                     channels,
                 } = ready;
+                let cells = Arc::clone(&channels.cells);
                 let worker = Worker::new(config, ports, channels, clock::now());
                 info!(
                     worker = number,
@@ -149,6 +151,7 @@ impl Appliance {
                     "worker runs"
                 );
                 turn(worker, polling, &stop, clock::now);
+                say_books(number, &cells);
             })?;
             self.running.push(running);
         }
@@ -205,6 +208,26 @@ impl KernelSide {
     }
 }
 
+/// A worker's last word: what came in and where it went, now that nothing changes any more.
+fn say_books(worker: usize, cells: &WorkerCells) {
+    let books = &cells.books;
+    let served = |cells: &ServiceCells| cells.in_packets.read() + cells.out_packets.read();
+    info!(
+        worker,
+        rx = books.rx.read(),
+        tx = books.tx.read(),
+        punted = books.punted.read(),
+        dropped = books.drops.iter().map(Cell::read).sum::<u64>(),
+        served = cells
+            .services
+            .iter()
+            .map(|cells| served(cells))
+            .sum::<u64>(),
+        balance = books.balance(),
+        "worker has stopped"
+    );
+}
+
 fn eal_config(boot: &Boot) -> EalConfig {
     let (pci, virtual_ones): (Vec<_>, Vec<_>) = boot.ports.iter().partition(|port| port.is_pci());
     let devices = |ports: Vec<&boot::Port>| -> Vec<String> {
@@ -253,7 +276,8 @@ fn worker_pool(boot: &Boot, worker: usize) -> PoolConfig {
         };
         u32::from(port.rx_descriptors) + u32::from(port.tx_descriptors) + ring
     });
-    let frames = queues.sum::<u32>() + boot.workers.max_held as u32 + 2048;
+    let held = boot.workers.max_held as u32;
+    let frames = queues.sum::<u32>() + held + 2048 + boot.workers.extra_frames;
     PoolConfig {
         frame_len: frame_len(boot),
         ..PoolConfig::new(format!("worker{worker}"), frames)
@@ -269,10 +293,8 @@ fn punt_pool(boot: &Boot) -> PoolConfig {
 
 fn frame_len(boot: &Boot) -> u16 {
     let mtus = boot.ports.iter().map(|port| port.mtu);
-    mtus.max()
-        .unwrap_or_default()
-        .saturating_add(LINK_HEADER)
-        .max(2048)
+    let needed = mtus.max().unwrap_or_default().saturating_add(LINK_HEADER);
+    needed.max(boot.workers.frame_len.unwrap_or(2048))
 }
 
 fn port_config(port: &boot::Port, queues: u16) -> PortConfig {
@@ -355,14 +377,18 @@ fn workers(
                 rate: clock::rate(eal),
                 max_connections,
                 max_held: boot.workers.max_held,
-                // The standard library's hash keys come from the system's random numbers.
-                seed: RandomState::new().build_hasher().finish(),
+                seed: boot.workers.seed.unwrap_or_else(random),
             },
             ports: queues,
             channels,
         });
     }
     Ok((links, ready))
+}
+
+/// The standard library's hash keys come from the system's random numbers.
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
 /// Asks the ports how they are; what a device does not tell is 0.

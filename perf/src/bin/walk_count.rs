@@ -1,19 +1,22 @@
-//! Walks so many packets in one method: what callgrind counts. `walk_count METHOD FLOWS PACKETS`; the difference between two
-//! counts of packets is the cost of the walk.
+//! Walks so many packets in one method: what callgrind counts. `walk_count METHOD FLOWS PACKETS`.
 
-use sluice_dataplane::service::Method;
-use sluice_perf::rig::Rig;
+use anyhow::{Context, bail};
+use sluice_control::api::Method;
+use sluice_perf::scenario::Scenario;
+use sluice_perf::traffic::Traffic;
+use sluice_perf::walk::Walk;
 
-fn main() {
-    let mut args = std::env::args().skip(1);
-    let method = match args.next().as_deref() {
-        Some("tun") => Method::Tun,
-        Some("nat") => Method::Nat,
-        Some("fullnat") => Method::FullNat,
-        _ => Method::Dr,
+fn main() -> anyhow::Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [method, flows, packets] = arguments.as_slice() else {
+        bail!("walk_count METHOD FLOWS PACKETS");
     };
-    let mut number = || args.next().and_then(|arg| arg.parse().ok()).unwrap_or(1000);
-    let flows = number();
-    let mut rig = Rig::new(method, flows);
-    rig.run(number());
+    let method: Method = serde_json::from_value(method.as_str().into()).context("METHOD")?;
+    let flows = flows.parse().context("FLOWS")?;
+    let scenario = Scenario { method, flows };
+    let mut walk = Walk::new(&scenario)?;
+    let traffic = Traffic::new(&scenario, &mut walk)?;
+    walk.load(&traffic.steady);
+    walk.go_on(packets.parse().context("PACKETS")?);
+    Ok(())
 }
