@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use crate::api::{
     Applied, Connection, ConnectionList, Connections, Counters, Drop, Drops, ErrorData, ErrorKind,
-    LaddrList, LaddrRef, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd,
-    RealServerList, RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd, ServiceFilter,
-    ServiceList, ServiceOnly, ServiceRef, ServiceSet, Stats, Version, WorkerStats,
+    KernelStats, LaddrList, LaddrRef, MethodInfo, Methods, PortStats, Rates, RealServer,
+    RealServerAdd, RealServerList, RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd,
+    ServiceFilter, ServiceList, ServiceOnly, ServiceRef, ServiceSet, Stats, Version, WorkerStats,
 };
 use crate::client::{Rpc, RpcError};
 
@@ -24,6 +24,9 @@ pub(crate) struct FakeDaemon {
     pub(crate) connections: Vec<Connection>,
     pub(crate) drops: Vec<Drop>,
     pub(crate) revision: u64,
+    /// VIPs of new services are no addresses of this machine.
+    pub(crate) vips_elsewhere: bool,
+    pub(crate) kernel: Option<KernelStats>,
     /// Every method called.
     pub(crate) calls: Vec<String>,
 }
@@ -230,7 +233,7 @@ impl FakeDaemon {
             service: params.service,
             scheduler: params.scheduler,
             scheduler_flags: params.scheduler_flags,
-            vip_local: true,
+            vip_local: !self.vips_elsewhere,
             laddrs: Vec::new(),
             stats: Counters::default(),
             rates: Rates::default(),
@@ -335,7 +338,7 @@ impl FakeDaemon {
                 busy_polls: 250,
                 ..WorkerStats::default()
             }],
-            kernel: None,
+            kernel: self.kernel.clone(),
             ports: vec![PortStats {
                 name: "client".to_owned(),
                 mac: "02:00:00:00:00:01".to_owned(),

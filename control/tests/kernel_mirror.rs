@@ -477,6 +477,22 @@ fn lost_notifications_lead_to_a_full_reading() {
 }
 
 #[test]
+fn an_interface_that_lost_its_name_is_reported_until_it_has_it_again() {
+    in_namespace(async || {
+        let mut rig = Rig::new().await;
+        for (from, to, missing) in [("cl0", "other", vec!["cl0"]), ("other", "cl0", vec![])] {
+            ip(&format!("link set {from} down"));
+            ip(&format!("link set {from} name {to}"));
+            let deadline = Instant::now() + PATIENCE;
+            while rig.mirror.status().missing_interfaces != missing {
+                assert!(Instant::now() < deadline, "{missing:?} was never reported");
+                rig.linger(Duration::from_millis(10)).await;
+            }
+        }
+    });
+}
+
+#[test]
 fn policy_rules_are_reported_as_not_mirrored() {
     in_namespace(|| async {
         let mut rig = Rig::new().await;

@@ -88,6 +88,8 @@ pub struct MirrorStatus {
     pub readings: u64,
     /// What the kernel has and workers do not follow: policy rules, VRFs.
     pub not_mirrored: Vec<String>,
+    /// Exception interfaces that are not there (any more) under their names.
+    pub missing_interfaces: Vec<String>,
 }
 
 /// The running mirror. Dropping it stops the task; interfaces stay as they are.
@@ -464,8 +466,12 @@ impl Mirror {
     async fn read_picture(&mut self, netlink: &Netlink) -> Result<(), rtnetlink::Error> {
         let picture = netlink.picture().await?;
         let mut indices = BTreeMap::new();
+        let mut missing = Vec::new();
         for port in &self.ports {
             let link = picture.links.iter().find(|l| l.name == port.interface);
+            if link.is_none() {
+                missing.push(port.interface.clone());
+            }
             let state = link.and_then(port_state);
             self.told.set_port(port.port, state);
             indices.extend(link.map(|link| (link.index, port.port)));
@@ -475,6 +481,7 @@ impl Mirror {
         self.told.set_local(&picture.addresses);
         let fib = fib::build(&picture.routes, &picture.addresses, &self.indices);
         self.told.set_fib(fib);
+        self.report_missing(missing);
         self.report_unmirrored(&picture);
         Ok(())
     }
@@ -490,6 +497,18 @@ impl Mirror {
         self.neighbours.replace(&ours);
         self.publish_neighbours();
         Ok(())
+    }
+
+    fn report_missing(&self, missing: Vec<String>) {
+        self.status.send_if_modified(|status| {
+            let news = status.missing_interfaces != missing;
+            if news && !missing.is_empty() {
+                let names = missing.join(", ");
+                warn!("exception interfaces are gone, deleted or renamed: {names}");
+            }
+            status.missing_interfaces = missing;
+            news
+        });
     }
 
     fn report_unmirrored(&self, picture: &Picture) {
