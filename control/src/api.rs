@@ -449,6 +449,9 @@ pub struct KernelStats {
     pub resyncs: u64,
     /// What the kernel has and workers do not follow: policy rules, VRFs.
     pub not_mirrored: Vec<String>,
+    /// Exception interfaces that were deleted or renamed: their ports are cut off from the kernel.
+    #[serde(default)]
+    pub missing_interfaces: Vec<String>,
 }
 
 /// A neighbour that does not answer.

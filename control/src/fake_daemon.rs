@@ -12,10 +12,10 @@ use sluice_dataplane::command::Settings;
 
 use crate::api::{
     Applied, Connection, ConnectionList, Connections, Counters, Drop, Drops, ErrorData, ErrorKind,
-    LaddrList, LaddrRef, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd,
-    RealServerList, RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd, ServiceFilter,
-    ServiceList, ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet, Stats, Version,
-    WorkerStats,
+    KernelStats, LaddrList, LaddrRef, MethodInfo, Methods, PortStats, Rates, RealServer,
+    RealServerAdd, RealServerList, RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd,
+    ServiceFilter, ServiceList, ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet,
+    Stats, Version, WorkerStats,
 };
 use crate::client::{Rpc, RpcError};
 use crate::settings;
@@ -28,6 +28,9 @@ pub(crate) struct FakeDaemon {
     pub(crate) drops: Vec<Drop>,
     pub(crate) revision: u64,
     pub(crate) settings: Settings,
+    /// VIPs of new services are no addresses of this machine.
+    pub(crate) vips_elsewhere: bool,
+    pub(crate) kernel: Option<KernelStats>,
     /// Every method called.
     pub(crate) calls: Vec<String>,
 }
@@ -243,7 +246,7 @@ impl FakeDaemon {
             service: params.service,
             scheduler: params.scheduler,
             scheduler_flags: params.scheduler_flags,
-            vip_local: true,
+            vip_local: !self.vips_elsewhere,
             laddrs: Vec::new(),
             stats: Counters::default(),
             rates: Rates::default(),
@@ -348,7 +351,7 @@ impl FakeDaemon {
                 busy_polls: 250,
                 ..WorkerStats::default()
             }],
-            kernel: None,
+            kernel: self.kernel.clone(),
             ports: vec![PortStats {
                 name: "client".to_owned(),
                 mac: "02:00:00:00:00:01".to_owned(),

@@ -245,6 +245,25 @@ fn addresses_come_and_go_within_a_second() {
 }
 
 #[test]
+fn addresses_are_told_ahead_of_the_reading_of_everything() {
+    in_namespace(async || {
+        let mut rig = Rig::new().await;
+        for (change, there) in [("add", true), ("del", false)] {
+            // Old news of the rig or of the change before must not bring about the reading that is waited for.
+            rig.linger(Duration::from_millis(300)).await;
+            let readings = rig.mirror.status().readings;
+            let fibs = rig.seen.fibs;
+            ip(&format!("address {change} 10.77.8.1/32 dev cl0"));
+            rig.until(|seen| seen.is_local("10.77.8.1") == there).await;
+            assert_eq!(rig.mirror.status().readings, readings, "{change}");
+            assert_eq!(rig.seen.fibs, fibs, "{change}");
+            rig.until(|seen| seen.route("10.77.8.1").is_some() == there)
+                .await;
+        }
+    });
+}
+
+#[test]
 fn routes_of_every_kind_come_and_go() {
     in_namespace(|| async {
         let mut rig = Rig::new().await;
@@ -454,6 +473,22 @@ fn lost_notifications_lead_to_a_full_reading() {
         rig.until(|seen| seen.neighbours.values().filter(|mac| **mac == last).count() == 200)
             .await;
         assert_eq!(rig.mirror.status().neighbours.usable, 200);
+    });
+}
+
+#[test]
+fn an_interface_that_lost_its_name_is_reported_until_it_has_it_again() {
+    in_namespace(async || {
+        let mut rig = Rig::new().await;
+        for (from, to, missing) in [("cl0", "other", vec!["cl0"]), ("other", "cl0", vec![])] {
+            ip(&format!("link set {from} down"));
+            ip(&format!("link set {from} name {to}"));
+            let deadline = Instant::now() + PATIENCE;
+            while rig.mirror.status().missing_interfaces != missing {
+                assert!(Instant::now() < deadline, "{missing:?} was never reported");
+                rig.linger(Duration::from_millis(10)).await;
+            }
+        }
     });
 }
 

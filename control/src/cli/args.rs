@@ -207,6 +207,8 @@ The address must be one of this machine's (`ip addr add`): elsewhere the service
         scheduler_flags: Option<Vec<String>>,
     },
     /// Deletes a service and its real servers.
+    #[command(after_help = "\
+The last service of an address leaves its packets to the kernel, which resets the connections they belong to, as with LVS.")]
     Delete {
         #[command(flatten)]
         service: ServiceArgs,
@@ -239,7 +241,7 @@ With dr and tun the port is the service's whatever is given.")]
         #[arg(short, long, value_enum, default_value_t = MethodArg::Dr)]
         method: MethodArg,
         /// Share of the new connections; 0 takes none.
-        #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+        #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
         weight: u32,
         /// No new connections from this many on; 0 for no bound.
         #[arg(short = 'x', long, value_name = "CONNECTIONS", default_value_t = 0)]
@@ -277,7 +279,7 @@ pub(super) struct ServerChange {
     #[arg(short, long, value_enum)]
     pub(super) method: Option<MethodArg>,
     /// Share of the new connections; 0 takes none.
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
     pub(super) weight: Option<u32>,
     /// No new connections from this many on; 0 for no bound.
     #[arg(short = 'x', long, value_name = "CONNECTIONS")]
@@ -294,8 +296,11 @@ pub(super) enum LaddrCommand {
 Example:
   sluice laddr add tcp 10.0.0.1:80 192.168.1.200
 
-Each address and real server has some 64,000 ports, so as many connections at a time. Packets to unused ports of it are dropped, not
-given to the kernel: take addresses that nothing else uses.")]
+Each address and real server has some 64,000 ports, so as many connections at a time.
+
+The address must be one of this machine's (`ip addr add`), or servers get no answer when they ask who has it. And it must be
+sluice's alone: packets to its ports from 1024 on that belong to no connection of sluice are dropped, not given to the kernel, so
+that this machine's own connections from it die.")]
     Add(LaddrArgs),
     /// Deletes a local address from a service.
     Delete(LaddrArgs),

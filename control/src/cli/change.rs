@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use serde_json::Value;
+
 use super::args::{LaddrCommand, ServerCommand, ServiceCommand};
 use super::output::{Columns, json, short, yes_no};
 use super::{Failure, decode, encode};
@@ -33,7 +35,11 @@ pub(super) fn service(
                 "service_add",
                 &params,
                 &format!("service {} added", name(service)),
-            )
+            )?;
+            if !as_json {
+                change.hint_at_address(service)?;
+            }
+            Ok(())
         }
         ServiceCommand::Set {
             service,
@@ -203,6 +209,28 @@ impl Change<'_> {
         let Applied { revision } = decode(method, answer)?;
         Ok(writeln!(self.out, "{said} (revision {revision})")?)
     }
+
+    /// Says so if the service that was just added matches nothing yet.
+    fn hint_at_address(&mut self, service: ServiceRef) -> Result<(), Failure> {
+        let method = "service_list";
+        let answer = self
+            .rpc
+            .call(method, encode(&api::ServiceOnly { service })?)?;
+        let list: api::ServiceList = decode(method, answer)?;
+        if list.services.iter().all(|service| service.vip_local) {
+            return Ok(());
+        }
+        let stats: api::Stats = decode("stats", self.rpc.call("stats", Value::Null)?)?;
+        let interface = stats.ports.into_iter().find_map(|port| port.exception);
+        let vip = service.address.ip();
+        let hint = interface.map_or_else(String::new, |interface| {
+            format!(": ip addr add {vip}/32 dev {interface}")
+        });
+        Ok(writeln!(
+            self.out,
+            "{vip} is not an address of this machine yet{hint}"
+        )?)
+    }
 }
 
 /// A service as people say it: `tcp 10.0.0.1:80`.
@@ -310,7 +338,9 @@ fn servers(servers: &[api::RealServerOf]) -> Columns {
         0 => "-".to_owned(),
         threshold => threshold.to_string(),
     };
-    for of in servers {
+    // In the order in which they were added, as in `status`.
+    let services = servers.chunk_by(|a, b| a.service == b.service);
+    for of in services.flat_map(|servers| servers.iter().rev()) {
         let server = of.real_server;
         columns.row(vec![
             name(of.service),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::args::ConnectionArgs;
 use super::change::{method_name, protocol_name};
 use super::output::{self, Columns, duration, percent};
+use super::status::missing_interfaces;
 use super::{Failure, Streams, decode, encode};
 use crate::api;
 use crate::client::Rpc;
@@ -31,7 +32,11 @@ pub(super) fn stats(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> Re
     writeln!(out)?;
     workers(&stats.workers).print(out, "")?;
     writeln!(out)?;
-    Ok(ports(&stats.ports).print(out, "")?)
+    ports(&stats.ports).print(out, "")?;
+    for warning in missing_interfaces(&stats) {
+        writeln!(out, "! {warning}")?;
+    }
+    Ok(())
 }
 
 fn totals(stats: &api::Stats) -> Columns {

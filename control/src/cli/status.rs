@@ -172,6 +172,15 @@ fn service_table(services: &[api::Service]) -> Columns {
     columns
 }
 
+/// A warning for each exception interface that is gone.
+pub(super) fn missing_interfaces(stats: &api::Stats) -> impl Iterator<Item = String> {
+    let kernel = stats.kernel.iter();
+    let missing = kernel.flat_map(|kernel| &kernel.missing_interfaces);
+    missing.map(|name| {
+        format!("the exception interface {name} is gone: name it back, or restart sluiced if it was deleted")
+    })
+}
+
 /// What an operator should know without having to look for it.
 fn warnings(
     stats: &api::Stats,
@@ -200,6 +209,7 @@ fn warnings(
     for port in stats.ports.iter().filter(|port| !port.link_up) {
         warnings.push(format!("port {}: the link is down", port.name));
     }
+    warnings.extend(missing_interfaces(stats));
     if let Some(kernel) = &stats.kernel {
         for failed in &kernel.failed {
             let port = stats.ports.get(usize::from(failed.port));

@@ -89,8 +89,8 @@ fn a_service_with_real_servers_is_built_changed_listed_and_deleted() {
         daemon.ok("server list tcp 10.0.0.1:80"),
         "\
 service          real server       method  weight  upper  lower  active  inactive  conns  conns/s  in pkts/s  out pkts/s
-tcp 10.0.0.1:80  192.168.1.2:80    dr           1    100     50       0         0      0        0          0           0
 tcp 10.0.0.1:80  192.168.1.1:8080  nat          0      -      -       0         0      0        0          0           0
+tcp 10.0.0.1:80  192.168.1.2:80    dr           1    100     50       0         0      0        0          0           0
 "
     );
     assert_eq!(
@@ -116,6 +116,41 @@ tcp 10.0.0.1:80  wrr        yes              2       0         0      0        0
     assert!(!daemon.ok("service list").contains('('));
     daemon.ok("service delete tcp 10.0.0.1:80");
     assert_eq!(daemon.ok("service list").lines().count(), 1);
+}
+
+#[test]
+fn a_new_service_whose_address_is_not_ours_is_said_to_wait_for_it() {
+    let daemon = FakeDaemon {
+        vips_elsewhere: true,
+        ..FakeDaemon::default()
+    };
+    let daemon = Served::new("elsewhere", daemon);
+    assert_eq!(
+        daemon.ok("service add tcp 10.0.0.1:80"),
+        "service tcp 10.0.0.1:80 added (revision 1)\n\
+         10.0.0.1 is not an address of this machine yet: ip addr add 10.0.0.1/32 dev sl-client\n"
+    );
+    let applied = daemon.json("-o json service add tcp 10.0.0.1:81");
+    assert_eq!(applied, json_of(r#"{"revision": 2}"#));
+}
+
+#[test]
+fn an_exception_interface_that_is_gone_is_warned_of() {
+    let daemon = FakeDaemon {
+        kernel: Some(api::KernelStats {
+            missing_interfaces: vec!["sl-client".to_owned()],
+            ..api::KernelStats::default()
+        }),
+        ..FakeDaemon::default()
+    };
+    let daemon = Served::new("gone", daemon);
+    for line in ["status", "stats"] {
+        let said = daemon.ok(line);
+        assert!(
+            said.contains("! the exception interface sl-client is gone"),
+            "{said}"
+        );
+    }
 }
 
 #[test]
@@ -169,6 +204,7 @@ fn a_wrong_command_line_is_one_line_and_exit_2() {
     assert!(error.contains("<SERVICE>"), "{error}");
     let (code, error) = daemon.fails("server add tcp 10.0.0.1:80 192.168.1.1:80 --weight -1");
     assert_eq!(code, 2, "{error}");
+    assert!(error.contains("-1 is not in 0..=2147483647"), "{error}");
     let (code, error) = daemon.fails("server set tcp 10.0.0.1:80 192.168.1.1:80");
     assert_eq!(code, 2);
     assert!(error.contains("--weight"), "{error}");

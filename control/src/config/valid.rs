@@ -16,6 +16,13 @@ pub const MAX_NUMBER: u32 = i32::MAX as u32;
 pub(super) fn new_service(service: &ServiceRef) -> Result<ServiceKey, ApiError> {
     let address = service.address;
     unicast_v4(address.ip(), "service", "service.address")?;
+    // No client ever sends to these from elsewhere.
+    if let IpAddr::V4(vip) = address.ip()
+        && (vip.is_loopback() || vip.octets()[0] >= 240)
+    {
+        let why = format!("service {vip} is not a unicast address that clients can reach");
+        return Err(ApiError::new(ErrorKind::InvalidParams, why).at("service.address"));
+    }
     if address.port() == 0 {
         return Err(ApiError::new(
             ErrorKind::OutOfRange,
@@ -195,6 +202,22 @@ mod tests {
         assert!(server_count(SchedulerKind::Mh, 4093, "address").is_ok());
         assert!(server_count(SchedulerKind::Mh, 4094, "address").is_err());
         assert!(server_count(SchedulerKind::Sh, 4094, "address").is_ok());
+    }
+
+    #[test]
+    fn loopback_and_reserved_addresses_are_no_vips() {
+        let check = |address: &str| {
+            new_service(&ServiceRef {
+                protocol: crate::api::Protocol::Tcp,
+                address: address.parse().unwrap(),
+            })
+        };
+        for bad in ["127.0.0.1:80", "127.255.0.1:80", "240.0.0.1:80"] {
+            let error = check(bad).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidParams, "{bad}");
+            assert_eq!(error.data.path.as_deref(), Some("service.address"));
+        }
+        assert!(check("126.255.255.255:80").is_ok() && check("128.0.0.1:80").is_ok());
     }
 
     #[test]

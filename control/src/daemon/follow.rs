@@ -85,6 +85,7 @@ fn stats(status: MirrorStatus) -> KernelStats {
         failures: status.neighbours.failures,
         resyncs: status.resyncs,
         not_mirrored: status.not_mirrored,
+        missing_interfaces: status.missing_interfaces,
     }
 }
 

@@ -14,14 +14,14 @@ use tokio::time::sleep_until;
 use tracing::{debug, error, info, warn};
 
 use super::KernelUpdate;
-use super::fib;
+use super::fib::{self, Address};
 use super::neighbours::{NeighbourCounts, Neighbours};
 use super::netlink::{Link, Netlink, Notice, Picture};
 
 /// After a change the kernel is read once it had so long to finish changing.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// Reading the kernel may take this share of the time, one in so many.
+/// Reading the kernel may take this share of the time, one in so many; reading its addresses alone, too.
 const DUTY: u32 = 5;
 
 /// Without any change the kernel is read so often, for what it does not report.
@@ -88,6 +88,8 @@ pub struct MirrorStatus {
     pub readings: u64,
     /// What the kernel has and workers do not follow: policy rules, VRFs.
     pub not_mirrored: Vec<String>,
+    /// Exception interfaces that are not there (any more) under their names.
+    pub missing_interfaces: Vec<String>,
 }
 
 /// The running mirror. Dropping it stops the task; interfaces stay as they are.
@@ -210,7 +212,8 @@ impl Told {
             || !self.news_of_ports.is_empty()
     }
 
-    fn set_local(&mut self, local: BTreeSet<IpAddr>) {
+    fn set_local(&mut self, addresses: &[Address]) {
+        let local: BTreeSet<_> = addresses.iter().map(|a| IpAddr::V4(a.local)).collect();
         if self.local.as_ref() != Some(&local) {
             self.local = Some(local);
             self.local_is_news = true;
@@ -248,6 +251,10 @@ struct Clock {
     not_before: Instant,
     /// Nothing was reported since the last reading.
     quiet: bool,
+    /// When to read the addresses alone.
+    addresses_due: Option<Instant>,
+    /// That costs, too.
+    addresses_not_before: Instant,
 }
 
 impl Clock {
@@ -258,6 +265,8 @@ impl Clock {
             due: now,
             not_before: now,
             quiet: false,
+            addresses_due: None,
+            addresses_not_before: now,
         }
     }
 
@@ -267,6 +276,21 @@ impl Clock {
             self.quiet = false;
             self.due = self.not_before.max(Instant::now() + SETTLE);
         }
+    }
+
+    /// Addresses do not wait for the rest to settle: until a new one is known here, the kernel answers its clients, by
+    /// resetting them.
+    fn addresses_changed(&mut self) {
+        let due = self.addresses_not_before.max(Instant::now());
+        self.addresses_due.get_or_insert(due);
+        self.changed();
+    }
+
+    /// The addresses were read, since `start`.
+    fn addresses_read(&mut self, start: Instant) {
+        let now = Instant::now();
+        self.addresses_not_before = now + (now - start) * (DUTY - 1);
+        self.addresses_due = None;
     }
 
     /// It was read, since `start`, or it failed.
@@ -280,6 +304,7 @@ impl Clock {
             now + RETRY
         };
         self.quiet = ok;
+        self.addresses_due = None;
     }
 }
 
@@ -345,6 +370,11 @@ impl Mirror {
                     Err(_) => return End::Unwanted,
                 },
                 () = updates.closed() => return End::Unwanted,
+                () = sleep_until(clock.addresses_due.unwrap_or(clock.due).into()), if clock.addresses_due.is_some() => {
+                    let start = Instant::now();
+                    self.read_addresses(&netlink).await;
+                    clock.addresses_read(start);
+                }
                 () = sleep_until(clock.due.into()) => {
                     self.read_neighbours |= clock.quiet;
                     let start = Instant::now();
@@ -358,6 +388,7 @@ impl Mirror {
     fn note(&mut self, notice: Notice, clock: &mut Clock) {
         match notice {
             Notice::Changed => clock.changed(),
+            Notice::Addresses => clock.addresses_changed(),
             Notice::Neighbour((interface, addr), standing) => {
                 if let Some(&port) = self.indices.get(&interface) {
                     self.neighbours.set((port, addr), standing);
@@ -424,21 +455,33 @@ impl Mirror {
         true
     }
 
+    /// Ahead of the whole reading, which makes good for a failure.
+    async fn read_addresses(&mut self, netlink: &Netlink) {
+        match netlink.addresses().await {
+            Ok(addresses) => self.told.set_local(&addresses),
+            Err(error) => debug!(%error, "cannot read the kernel's addresses"),
+        }
+    }
+
     async fn read_picture(&mut self, netlink: &Netlink) -> Result<(), rtnetlink::Error> {
         let picture = netlink.picture().await?;
         let mut indices = BTreeMap::new();
+        let mut missing = Vec::new();
         for port in &self.ports {
             let link = picture.links.iter().find(|l| l.name == port.interface);
+            if link.is_none() {
+                missing.push(port.interface.clone());
+            }
             let state = link.and_then(port_state);
             self.told.set_port(port.port, state);
             indices.extend(link.map(|link| (link.index, port.port)));
         }
         self.read_neighbours |= indices != self.indices;
         self.indices = indices;
-        let local = picture.addresses.iter().map(|a| IpAddr::V4(a.local));
-        self.told.set_local(local.collect());
+        self.told.set_local(&picture.addresses);
         let fib = fib::build(&picture.routes, &picture.addresses, &self.indices);
         self.told.set_fib(fib);
+        self.report_missing(missing);
         self.report_unmirrored(&picture);
         Ok(())
     }
@@ -454,6 +497,18 @@ impl Mirror {
         self.neighbours.replace(&ours);
         self.publish_neighbours();
         Ok(())
+    }
+
+    fn report_missing(&self, missing: Vec<String>) {
+        self.status.send_if_modified(|status| {
+            let news = status.missing_interfaces != missing;
+            if news && !missing.is_empty() {
+                let names = missing.join(", ");
+                warn!("exception interfaces are gone, deleted or renamed: {names}");
+            }
+            status.missing_interfaces = missing;
+            news
+        });
     }
 
     fn report_unmirrored(&self, picture: &Picture) {

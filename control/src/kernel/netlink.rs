@@ -69,8 +69,10 @@ pub(super) type LinkNeighbour = (u32, Ipv4Addr);
 /// What the kernel reports.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Notice {
-    /// Links, addresses, routes or rules changed.
+    /// Links, routes or rules changed.
     Changed,
+    /// Addresses changed.
+    Addresses,
     /// A neighbour changed.
     Neighbour(LinkNeighbour, Standing),
     /// Some notifications were lost.
@@ -121,9 +123,7 @@ impl Netlink {
     pub(super) async fn picture(&self) -> Result<Picture, rtnetlink::Error> {
         let links = self.handle.link().get().execute();
         let links = collect(links, |message| Some(link(message))).await?;
-        let mut request = self.handle.address().get();
-        request.message_mut().header.family = FAMILY;
-        let addresses = collect(request.execute(), address).await?;
+        let addresses = self.addresses().await?;
         let mut routes = self.routes(libc::RT_TABLE_LOCAL).await?;
         routes.extend(self.routes(libc::RT_TABLE_MAIN).await?);
         let rules = self.handle.rule().get(IpVersion::V4).execute();
@@ -133,6 +133,13 @@ impl Netlink {
             routes,
             rules: collect(rules, unusual_rule).await?,
         })
+    }
+
+    /// Reads the addresses of all interfaces.
+    pub(super) async fn addresses(&self) -> Result<Vec<Address>, rtnetlink::Error> {
+        let mut request = self.handle.address().get();
+        request.message_mut().header.family = FAMILY;
+        collect(request.execute(), address).await
     }
 
     /// Reads all neighbours.
@@ -211,6 +218,9 @@ fn notice(message: &NetlinkMessage<RouteNetlinkMessage>) -> Option<Notice> {
         NetlinkPayload::InnerMessage(M::NewRoute(message) | M::DelRoute(message)) => {
             let is_cache = message.header.flags.contains(RouteFlags::Cloned);
             (!is_cache).then_some(Notice::Changed)
+        }
+        NetlinkPayload::InnerMessage(M::NewAddress(_) | M::DelAddress(_)) => {
+            Some(Notice::Addresses)
         }
         NetlinkPayload::InnerMessage(_) => Some(Notice::Changed),
         _ => None,
