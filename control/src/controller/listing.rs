@@ -10,6 +10,7 @@ use sluice_dataplane::command::{Command, ConnFilter, ConnRow, ConnSlice, WorkerI
 use crate::api::{Connection, ConnectionList, Connections, ErrorKind};
 use crate::api_error::ApiError;
 use crate::config::words;
+use crate::controller::WorkerInfo;
 use crate::publish::Publisher;
 
 /// Connections asked of a worker at a time.
@@ -62,6 +63,7 @@ impl Listings {
         &mut self,
         request: &ConnectionList,
         now: Duration,
+        workers: &[WorkerInfo],
         publisher: &mut Publisher,
     ) -> Result<ListingId, ApiError> {
         let limit = request.limit.unwrap_or(DEFAULT_LIMIT);
@@ -77,7 +79,7 @@ impl Listings {
                 worker: 0,
                 cursor: 0,
             },
-            Some(cursor) => Place::parse(cursor, publisher.workers())?,
+            Some(cursor) => Place::parse(cursor, workers)?,
         };
         self.last += 1;
         let id = ListingId(self.last);
@@ -195,23 +197,33 @@ impl Listing {
 }
 
 impl Place {
-    fn parse(cursor: &str, workers: usize) -> Result<Self, ApiError> {
+    /// Takes what [`Listing::answer`] gives: a worker of ours, and a place in its table or the one just past it.
+    fn parse(cursor: &str, workers: &[WorkerInfo]) -> Result<Self, ApiError> {
         let numbers = cursor.split_once(':').and_then(|(worker, cursor)| {
             Some(Self {
-                worker: worker.parse().ok()?,
-                cursor: cursor.parse().ok()?,
+                worker: number(worker)?.try_into().ok()?,
+                cursor: number(cursor)?,
             })
         });
-        numbers
-            .filter(|place| usize::from(place.worker) < workers)
-            .ok_or_else(|| {
-                ApiError::new(
-                    ErrorKind::InvalidParams,
-                    format!("cursor {cursor:?} is none that connection_list gave"),
-                )
-                .at("cursor")
-            })
+        let in_table = |place: &Self| {
+            workers
+                .get(usize::from(place.worker))
+                .is_some_and(|worker| place.cursor <= worker.max_connections as u64)
+        };
+        numbers.filter(in_table).ok_or_else(|| {
+            ApiError::new(
+                ErrorKind::InvalidParams,
+                format!("cursor {cursor:?} is none that connection_list gave"),
+            )
+            .at("cursor")
+        })
     }
+}
+
+/// Digits and nothing else: `parse` alone would take a plus sign.
+fn number(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok())?
 }
 
 fn connection(row: &ConnRow) -> Option<Connection> {

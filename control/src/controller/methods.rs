@@ -158,11 +158,12 @@ const METHODS: &[Method] = &[
             let Controller {
                 listings,
                 publisher,
+                workers,
                 now,
                 ..
             } = controller;
             listings
-                .begin(&request, *now, publisher)
+                .begin(&request, *now, workers, publisher)
                 .map(Reply::Connections)
         },
     },
