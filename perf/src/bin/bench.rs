@@ -104,9 +104,10 @@ struct Bench {
     options: Options,
     sluiced: PathBuf,
     methods: Vec<Method>,
-    folder: tempfile::TempDir,
     ceilings: Ceilings,
+    /// Goes before the folder: its mount is in there.
     _hugepages: Option<Reserved>,
+    folder: tempfile::TempDir,
 }
 
 /// A scenario's files, and the walk that knows what must come out.
