@@ -10,7 +10,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use sluice_control::boot::Machine;
@@ -72,6 +72,23 @@ fn refusal(output: &Output) -> String {
 
 struct Daemon(Child);
 
+impl Daemon {
+    /// Sends SIGTERM and waits for the end.
+    fn terminate(&mut self) -> ExitStatus {
+        let pid = self.0.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        assert!(sent.success());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "SIGTERM does not stop it");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
 impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -117,24 +134,34 @@ fn it_serves_until_sigterm_and_leaves_nothing_behind() {
     let second = sluiced(&folder.boot(service)).output().unwrap();
     assert!(refusal(&second).contains("another sluiced is listening there"));
 
-    let pid = daemon.0.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .unwrap()
-            .success()
-    );
-    let deadline = Instant::now() + Duration::from_secs(10);
-    let status = loop {
-        if let Some(status) = daemon.0.try_wait().unwrap() {
-            break status;
-        }
-        assert!(Instant::now() < deadline, "SIGTERM does not stop it");
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let status = daemon.terminate();
     assert_eq!(status.code(), Some(0));
     assert!(!folder.socket().exists());
+}
+
+#[test]
+fn sigterm_while_it_starts_is_a_clean_stop_too() {
+    let folder = Folder::new("early");
+    let instance = folder.0.join("dpdk").join(folder.0.file_name().unwrap());
+    let boot = folder.boot("");
+    // The socket comes before DPDK, and DPDK's folder long before the ports.
+    for sign in [folder.socket(), instance.clone()] {
+        let child = sluiced(&boot)
+            .env("RUNTIME_DIRECTORY", &folder.0)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut daemon = Daemon(child);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !sign.exists() {
+            assert!(Instant::now() < deadline, "no {}", sign.display());
+            std::thread::yield_now();
+        }
+        let status = daemon.terminate();
+        assert_eq!(status.code(), Some(0), "{status}");
+        assert!(!folder.socket().exists());
+        assert!(!instance.exists());
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
@@ -105,7 +105,14 @@ impl Appliance {
     }
 
     fn ask<T: DeserializeOwned>(&mut self, method: &str) -> anyhow::Result<T> {
-        Ok(ask(&mut self.client, method, Value::Null)?)
+        ask(&mut self.client, method, Value::Null).map_err(|error| {
+            // A moment for the kernel to note how it ended, if it did.
+            thread::sleep(Duration::from_millis(50));
+            match self.child.try_wait() {
+                Ok(Some(status)) => anyhow!("sluiced ended with {status}: {}", self.log_tail()),
+                _ => anyhow!(error),
+            }
+        })
     }
 
     fn worker(&mut self) -> anyhow::Result<WorkerStats> {

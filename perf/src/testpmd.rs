@@ -42,6 +42,11 @@ pub struct Testpmd {
     answers: BufReader<ChildStdout>,
 }
 
+/// Its own, so that the appliance's is not in its way.
+pub fn file_prefix(place: &Place) -> String {
+    format!("{}-testpmd", place.file_prefix)
+}
+
 /// Its command line, without the program.
 pub fn arguments(scenario: &Scenario, place: &Place) -> Vec<String> {
     let lcores = format!("0@{},1@{}", place.control_core, place.worker_core);
@@ -49,11 +54,15 @@ pub fn arguments(scenario: &Scenario, place: &Place) -> Vec<String> {
     let mut arguments: Vec<String> = ["--lcores", &lcores, "--main-lcore", "0", "--no-pci"]
         .map(str::to_owned)
         .into();
-    if !place.hugepages {
-        arguments.push("--no-huge".to_owned());
-    }
+    // Else it leaves pages behind, which the appliance then lacks.
+    let memory = if place.hugepages {
+        "--huge-unlink"
+    } else {
+        "--no-huge"
+    };
+    arguments.push(memory.to_owned());
     let eal = [
-        ("--file-prefix", format!("{}-testpmd", place.file_prefix)),
+        ("--file-prefix", file_prefix(place)),
         ("-m", scenario.memory_mb().to_string()),
         ("--vdev", device),
     ];
@@ -134,12 +143,9 @@ impl Testpmd {
     /// Packets sent since its start.
     fn packets(&mut self) -> anyhow::Result<u64> {
         self.order("show port stats 0")?;
-        let line = self.answer("TX-packets:")?;
-        let number = line.split("TX-packets:").nth(1).unwrap_or_default();
-        let number = number.split_whitespace().next().unwrap_or_default();
-        number
-            .parse()
-            .with_context(|| format!("testpmd counts {line:?}"))
+        // What `stop` says about the past has TX-packets too, but beside TX-dropped.
+        let line = self.answer("TX-errors:")?;
+        transmitted(&line).with_context(|| format!("testpmd counts {line:?}"))
     }
 
     fn order(&mut self, order: &str) -> anyhow::Result<()> {
@@ -163,5 +169,23 @@ impl Drop for Testpmd {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// The number in `  TX-packets: 77         TX-errors: 0          TX-bytes:  4928`.
+fn transmitted(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once("TX-packets:")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_are_counted_by_the_line_of_the_port() {
+        let line = "  TX-packets: 77         TX-errors: 0          TX-bytes:  4928\n";
+        assert_eq!(transmitted(line), Some(77));
+        assert_eq!(transmitted("  RX-errors: 0"), None);
     }
 }

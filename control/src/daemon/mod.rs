@@ -1,12 +1,14 @@
 //! `sluiced`: everything put together, started, and stopped cleanly.
 //!
 //! Threads: the control thread (this one, a tokio runtime of its own: JSON-RPC, controller, kernel mirror), one lcore for
-//! each worker, the punt thread, DPDK's main lcore. Start in the order: boot file, socket (so that a second daemon stops
-//! before it touches anything), DPDK, ports, workers, mirror; stop in the reverse one.
+//! each worker, the punt thread, DPDK's main lcore. Start in the order: signals, boot file, socket (so that a second daemon
+//! stops before it touches anything), DPDK, ports, workers, mirror; stop in the reverse one. A signal while it starts ends
+//! it as cleanly, after the step that is on.
 
 mod appliance;
 mod follow;
 mod log;
+mod stop;
 mod turn;
 
 use std::path::PathBuf;
@@ -15,15 +17,16 @@ use std::time::Duration;
 
 use core_affinity::CoreId;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
 use tracing::{error, info, warn};
 
 use crate::boot::{Boot, BootError};
-use crate::controller::Controller;
+use crate::controller::{Controller, Setup};
 use crate::rpc::server::Hub;
 use crate::rpc::socket::{Socket, SocketError};
 use appliance::{Appliance, ApplianceError};
 use follow::{FollowError, follow};
+use stop::StopSignals;
 
 /// The daemon's exit code for what the operator can mend: bad configuration, missing resources.
 const REFUSED: u8 = 2;
@@ -83,39 +86,65 @@ pub fn run(options: &Options) -> ExitCode {
 
 fn start(options: &Options) -> Result<(), StartError> {
     log::start(options.log_level.as_deref())?;
+    // First, while nothing has been touched: the runtime may fail, and from here on a signal must find us cleaning up.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Runtime)?;
+    let mut signals = StopSignals::catch(&runtime).map_err(StartError::Runtime)?;
     let boot = Boot::load(&options.config)?;
     if options.check {
         info!("{}: all is well", options.config.display());
         return Ok(());
     }
     info!(version = env!("CARGO_PKG_VERSION"), config = %options.config.display(), "sluiced starts");
-    // The runtime is made first: if that fails, nothing has been touched.
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Runtime)?;
     let socket = Socket::claim(&boot.rpc.socket, boot.rpc.mode)?;
     let core = boot.control_core();
     if !core_affinity::set_for_current(CoreId { id: core }) {
         return Err(StartError::ControlCore(core));
     }
-    let (mut appliance, setup) = Appliance::start(&boot)?;
-    let mut controller = Controller::new(setup);
-    appliance.introduce_ports(&mut controller);
-    boot.begin(&mut controller).map_err(StartError::Services)?;
-    let outcome = appliance
-        .launch_workers()
-        .map_err(StartError::from)
-        .and_then(|()| runtime.block_on(serve(&boot, controller, &appliance, socket)));
-    // Tasks go before what they use; the appliance goes last.
-    runtime.shutdown_background();
-    appliance.stop();
-    outcome?;
+    if !signals.came(&runtime) {
+        let (mut appliance, setup) = Appliance::start(&boot)?;
+        let outcome = work(&boot, &runtime, &mut signals, &mut appliance, setup, socket);
+        // Tasks go before what they use; the appliance goes last.
+        runtime.shutdown_background();
+        appliance.stop();
+        outcome?;
+    }
     info!("sluiced has stopped");
     Ok(())
 }
 
-/// Serves until a signal.
+/// From an appliance at rest to the signal that ends it.
+fn work(
+    boot: &Boot,
+    runtime: &Runtime,
+    signals: &mut StopSignals,
+    appliance: &mut Appliance,
+    setup: Setup,
+    socket: Socket,
+) -> Result<(), StartError> {
+    if signals.came(runtime) {
+        return Ok(());
+    }
+    let mut controller = Controller::new(setup);
+    appliance.introduce_ports(&mut controller);
+    boot.begin(&mut controller).map_err(StartError::Services)?;
+    if signals.came(runtime) {
+        return Ok(());
+    }
+    appliance.launch_workers()?;
+    runtime.block_on(async {
+        let ended = tokio::select! {
+            ended = serve(boot, controller, appliance, socket) => ended,
+            () = signals.wait() => Ok(()),
+        };
+        tell_systemd(&[NotifyState::Stopping]);
+        ended
+    })
+}
+
+/// Serves until it is dropped.
 async fn serve(
     boot: &Boot,
     controller: Controller,
@@ -127,8 +156,6 @@ async fn serve(
         .set_nonblocking(true)
         .map_err(StartError::Runtime)?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(StartError::Runtime)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Runtime)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Runtime)?;
     let hub = Hub::new(controller, boot.rpc.max_request_bytes);
     let mirror = follow(&hub, appliance).await?;
     workers_ready(&hub).await;
@@ -145,10 +172,7 @@ async fn serve(
     tokio::select! {
         () = hub.serve(listener) => error!("the RPC server has ended"),
         () = turn => {}
-        _ = terminate.recv() => info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => info!("SIGINT: stopping"),
     }
-    tell_systemd(&[NotifyState::Stopping]);
     Ok(())
 }
 

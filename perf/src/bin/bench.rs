@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use sluice_control::api::Method;
 use sluice_perf::appliance::Appliance;
-use sluice_perf::capture;
+use sluice_perf::capture::{self, Capture};
 use sluice_perf::churn::{Churn, LIVE};
 use sluice_perf::hugepages::Reserved;
 use sluice_perf::instructions::Ceilings;
@@ -20,12 +20,15 @@ use sluice_perf::report::{NewConnections, Report, Row, Settings};
 use sluice_perf::scenario::{Place, Scenario, count, name};
 use sluice_perf::targets::Target;
 use sluice_perf::testpmd::{self, Mode, Testpmd};
-use sluice_perf::timing::{Window, load};
+use sluice_perf::timing::{Window, load, median};
 use sluice_perf::traffic::Traffic;
 use sluice_perf::walk::Walk;
 
 /// Before a window: caches and branch predictors fill.
 const WARM_UP: Duration = Duration::from_millis(150);
+
+/// Hugepages beyond what one program needs: others may run.
+const SLACK_MB: u64 = 256;
 
 /// The most connections in one table that are looked at, in one method.
 const MOST_FLOWS: u32 = 4_000_000;
@@ -101,9 +104,10 @@ struct Bench {
     options: Options,
     sluiced: PathBuf,
     methods: Vec<Method>,
-    folder: tempfile::TempDir,
     ceilings: Ceilings,
+    /// Goes before the folder: its mount is in there.
     _hugepages: Option<Reserved>,
+    folder: tempfile::TempDir,
 }
 
 /// A scenario's files, and the walk that knows what must come out.
@@ -144,7 +148,7 @@ impl Bench {
         });
         let needed = needed.max().context("nothing to measure")?;
         let hugepages = (!options.no_hugepages)
-            .then(|| Reserved::at_least(u64::from(needed) + 64, &folder.path().join("huge")))
+            .then(|| Reserved::at_least(u64::from(needed) + SLACK_MB, &folder.path().join("huge")))
             .transpose()?;
         Ok(Self {
             ceilings: Ceilings::load(&options.ceilings).unwrap_or_default(),
@@ -159,7 +163,8 @@ impl Bench {
     fn run(&self) -> anyhow::Result<Report> {
         let hugepages = !self.options.no_hugepages;
         let mut settings = Settings::new(hugepages, self.options.rounds, self.options.window_ms);
-        let before = load();
+        // Before this thread is pinned: the number of cores is that of those it may use.
+        let (machine, before) = (Machine::this(), load());
         let (mut rows, mut targets) = (Vec::new(), Vec::new());
         let mut connection_bytes = f64::NAN;
         for flows in &self.options.flows {
@@ -184,6 +189,12 @@ impl Bench {
                     testpmd::arguments(&prepared.scenario, &prepared.place).join(" ")
                 ));
                 let row = self.measure(prepared)?;
+                eprintln!(
+                    "  {:.1} ns, macswap {:.1}, ratio {:.3}",
+                    median(row.sluice.iter().map(Window::ns_per_packet)),
+                    median(row.macswap.iter().map(Window::ns_per_packet)),
+                    row.ratio(&row.macswap)
+                );
                 targets.push(Target::ratio(&row.scenario, row.ratio(&row.macswap)));
                 rows.push(row);
             }
@@ -198,7 +209,7 @@ impl Bench {
             targets.push(Target::memory(connection_bytes));
         }
         Ok(Report {
-            machine: Machine::this(),
+            machine,
             settings,
             load: (before, load()),
             rows,
@@ -257,6 +268,7 @@ impl Bench {
         let macswap = testpmd.measure(Mode::MacSwap, WARM_UP, self.window())?;
         let five_tuple_swap = testpmd.measure(Mode::FiveTupleSwap, WARM_UP, self.window())?;
         testpmd.stop()?;
+        remove_runtime_folder(&testpmd::file_prefix(&prepared.place));
         Ok([macswap, five_tuple_swap])
     }
 
@@ -271,12 +283,18 @@ impl Bench {
         let mut appliance = self.start(scenario, place)?;
         let window = appliance.measure(WARM_UP, self.window())?;
         let mut compared = 0;
+        let mut capture = None;
         if place.hugepages {
             let file = self.folder.path().join("sample.pcap");
-            compared = capture::compare(&place.file_prefix, &file, &traffic.steady, walk)
+            let taken = Capture::take(&place.file_prefix, &file)?;
+            compared = taken
+                .compare(&traffic.steady, walk)
                 .with_context(|| scenario.to_string())?;
+            capture = Some(taken);
         }
         appliance.stop()?;
+        drop(capture);
+        remove_runtime_folder(&place.file_prefix);
         Ok((window, compared))
     }
 
@@ -321,6 +339,11 @@ impl Bench {
     fn window(&self) -> Duration {
         Duration::from_millis(self.options.window_ms)
     }
+}
+
+/// Sockets that testpmd and captures leave.
+fn remove_runtime_folder(file_prefix: &str) {
+    let _ = std::fs::remove_dir_all(Path::new("/var/run/dpdk").join(file_prefix));
 }
 
 /// The methods looked at with so many flows: only the first, where there are very many.
