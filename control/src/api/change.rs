@@ -1,0 +1,121 @@
+//! Parameters of the methods that change something, and their answer.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Method, ServiceRef};
+
+/// `service_add` and `service_set`. `service_set` leaves what is not given as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceAdd {
+    /// Which.
+    pub service: ServiceRef,
+    /// Scheduler, as ipvsadm spells it.
+    #[serde(default = "default_scheduler")]
+    pub scheduler: String,
+    /// Its switches, as ipvsadm's `-b` spells them: `flag-1` to `flag-3`, and names for sh and mh.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scheduler_flags: Vec<String>,
+}
+
+/// `service_set`: what is not given stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSet {
+    /// Which.
+    pub service: ServiceRef,
+    /// Scheduler, as ipvsadm spells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<String>,
+    /// Its switches, all of them; another scheduler begins with none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler_flags: Option<Vec<String>>,
+}
+
+/// `service_delete`, `laddr_list`, and `service_list` of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceOnly {
+    /// Which.
+    pub service: ServiceRef,
+}
+
+/// `real_server_add`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealServerAdd {
+    /// Of which service.
+    pub service: ServiceRef,
+    /// Address and port. DR and TUN cannot change the port: there the service's is stored whatever is given.
+    pub address: SocketAddr,
+    /// How packets get there.
+    #[serde(default)]
+    pub method: Method,
+    /// 0 takes no new connections.
+    #[serde(default = "default_weight")]
+    pub weight: u32,
+    /// No new connections from this many on; 0 for no bound.
+    #[serde(default)]
+    pub upper_threshold: u32,
+    /// New connections again below this many; 0 for three quarters of the upper one.
+    #[serde(default)]
+    pub lower_threshold: u32,
+}
+
+/// `real_server_set`: what is not given stays as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealServerSet {
+    /// Of which service.
+    pub service: ServiceRef,
+    /// Which.
+    pub address: SocketAddr,
+    /// How packets of new connections get there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<Method>,
+    /// 0 takes no new connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// No new connections from this many on; 0 for no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upper_threshold: Option<u32>,
+    /// New connections again below this many; 0 for three quarters of the upper one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lower_threshold: Option<u32>,
+}
+
+/// `real_server_delete`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RealServerRef {
+    /// Of which service.
+    pub service: ServiceRef,
+    /// Which.
+    pub address: SocketAddr,
+}
+
+/// `setting_set`: all of them, or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettingSet {
+    /// Values by name; what is not given stays.
+    pub settings: BTreeMap<String, u32>,
+}
+
+/// What a change answers once every worker has applied it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applied {
+    /// The revision of the configuration with the change in it.
+    pub revision: u64,
+}
+
+pub(crate) fn default_scheduler() -> String {
+    "wlc".to_owned()
+}
+
+pub(crate) fn default_weight() -> u32 {
+    1
+}

@@ -1,0 +1,95 @@
+//! Listings of services, real servers and local addresses.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Counters, LaddrRef, Method, Rates, ServiceRef};
+
+/// `service_list` and `real_server_list`: of one service, or of all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceFilter {
+    /// Only this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceRef>,
+}
+
+/// A service, as listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Which.
+    pub service: ServiceRef,
+    /// Scheduler.
+    pub scheduler: String,
+    /// Its switches.
+    #[serde(default)]
+    pub scheduler_flags: Vec<String>,
+    /// Whether the VIP is an address of this machine; elsewhere the service matches nothing.
+    pub vip_local: bool,
+    /// Local addresses for FULLNAT.
+    pub laddrs: Vec<Ipv4Addr>,
+    /// Counters.
+    pub stats: Counters,
+    /// Rates.
+    pub rates: Rates,
+    /// Real servers, the latest added first.
+    pub real_servers: Vec<RealServer>,
+}
+
+/// A real server, as listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealServer {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// How packets get there.
+    pub method: Method,
+    /// Weight.
+    pub weight: u32,
+    /// Upper threshold; 0 for none.
+    pub upper_threshold: u32,
+    /// Lower threshold.
+    pub lower_threshold: u32,
+    /// Active connections now.
+    pub active: u64,
+    /// Inactive connections now.
+    pub inactive: u64,
+    /// Counters.
+    pub stats: Counters,
+    /// Rates.
+    pub rates: Rates,
+}
+
+/// `service_list`'s answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceList {
+    /// Revision of the configuration listed.
+    pub revision: u64,
+    /// The services, as added.
+    pub services: Vec<Service>,
+}
+
+/// `real_server_list`'s answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealServerList {
+    /// Revision of the configuration listed.
+    pub revision: u64,
+    /// The real servers with their services.
+    pub real_servers: Vec<RealServerOf>,
+}
+
+/// A real server and its service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RealServerOf {
+    /// Of which service.
+    pub service: ServiceRef,
+    /// The real server.
+    pub real_server: RealServer,
+}
+
+/// `laddr_list`'s answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LaddrList {
+    /// The local addresses with their services.
+    pub laddrs: Vec<LaddrRef>,
+}
