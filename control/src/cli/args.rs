@@ -213,6 +213,15 @@ The last service of an address leaves its packets to the kernel, which resets th
         #[command(flatten)]
         service: ServiceArgs,
     },
+    /// Starts counters and rates anew, of a service and its real servers, or of everything.
+    #[command(after_help = "\
+Examples:
+  sluice service zero tcp 10.0.0.1:80
+  sluice service zero                     # all services, and the totals")]
+    Zero {
+        #[command(flatten)]
+        filter: FilterArgs,
+    },
     /// Lists services.
     List {
         #[command(flatten)]

@@ -71,6 +71,18 @@ pub(super) fn service(
                 &format!("service {} deleted", name(service)),
             )
         }
+        ServiceCommand::Zero { filter } => {
+            let filter = filter.filter();
+            let whose = filter.service.map_or_else(
+                || "all services".to_owned(),
+                |service| format!("service {}", name(service)),
+            );
+            change.apply(
+                "service_zero",
+                &filter,
+                &format!("counters of {whose} start anew"),
+            )
+        }
         ServiceCommand::List { filter } => {
             let method = "service_list";
             let answer = change.rpc.call(method, encode(&filter.filter())?)?;

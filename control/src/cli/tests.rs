@@ -71,6 +71,21 @@ impl std::ops::Drop for Served {
 }
 
 #[test]
+fn counters_start_anew_of_one_service_or_of_all() {
+    let daemon = Served::new("zero", FakeDaemon::default());
+    daemon.ok("service add tcp 10.0.0.1:80");
+    assert_eq!(
+        daemon.ok("service zero tcp 10.0.0.1:80"),
+        "counters of service tcp 10.0.0.1:80 start anew (revision 2)\n"
+    );
+    assert_eq!(
+        daemon.ok("service zero"),
+        "counters of all services start anew (revision 3)\n"
+    );
+    assert_eq!(daemon.fails("service zero tcp 10.0.0.9:80").0, 1);
+}
+
+#[test]
 fn a_service_with_real_servers_is_built_changed_listed_and_deleted() {
     let daemon = Served::new("build", FakeDaemon::default());
     assert_eq!(

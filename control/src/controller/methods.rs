@@ -79,6 +79,14 @@ const METHODS: &[Method] = &[
         call: |controller, call| now(controller.service_list(call.params()?)),
     },
     Method {
+        name: "service_zero",
+        description: "Starts counters and rates anew, of a service and its real servers; of all services and the totals if none is given. Parameters: service. Answers the revision, which stays.",
+        call: |controller, call| {
+            let filter = call.params()?;
+            now(controller.service_zero(filter, call.peer))
+        },
+    },
+    Method {
         name: "real_server_add",
         description: "Adds a real server to a service. Parameters: service, address (as in 192.168.1.1:80), method (nat, dr, tun or fullnat; dr if not given), weight (1), upper_threshold (0, none), lower_threshold (0, three quarters of the upper). Answers the revision.",
         call: |controller, call| call.change(controller, Change::RealServerAdd),

@@ -1,13 +1,20 @@
 //! Counters and rates as IPVS shows them (`SEMANTICS.md` section 9).
 //!
 //! Counters belong to the workers and only grow. A [`Meter`] remembers where its tenant's zero is, and smooths rates in
-//! the kernel's fixed point.
+//! the kernel's fixed point. Zeroing moves that zero; the workers never hear of it.
 
 use std::time::Duration;
 
-use sluice_dataplane::stats::{Cell, ServerCells, ServiceCells, WorkerCells};
+use serde_json::Value;
 
-use crate::api::{Counters, Rates};
+use sluice_dataplane::service::ServiceSpec;
+use sluice_dataplane::stats::{Cell, ServerCells, ServiceCells, WorkerCells};
+use tracing::info;
+
+use super::view::to_json;
+use super::{Controller, Peer};
+use crate::api::{Applied, Counters, Rates, ServiceFilter};
+use crate::api_error::ApiError;
 
 /// How often rates are estimated.
 pub(super) const ESTIMATE_PERIOD: Duration = Duration::from_secs(2);
@@ -103,6 +110,42 @@ impl Meters {
     /// How many places were ever used.
     pub(super) fn len(&self) -> u32 {
         self.0.len() as u32
+    }
+}
+
+impl Controller {
+    /// `service_zero`: what has been counted so far is the new zero, and rates begin at nothing. Of all services it is the totals,
+    /// too. No worker is told, so the revision stays.
+    pub(super) fn service_zero(
+        &mut self,
+        filter: ServiceFilter,
+        peer: &Peer,
+    ) -> Result<Value, ApiError> {
+        let Self {
+            config,
+            publisher,
+            services,
+            servers,
+            ..
+        } = self;
+        let mut zero = |spec: &ServiceSpec| {
+            let now = of_service(publisher.cells(), spec.id.0);
+            services.start(spec.id.0, now);
+            for index in spec.real_servers.iter().map(|server| server.id.index) {
+                servers.start(index, of_server(publisher.cells(), index));
+            }
+        };
+        match &filter.service {
+            Some(service) => zero(config.service(service)?),
+            None => {
+                config.services().for_each(|spec| zero(spec));
+                self.total = Meter::starting_at(self.total_sums());
+            }
+        }
+        info!(who = %peer, service = ?filter.service, "service_zero");
+        to_json(Applied {
+            revision: self.revision(),
+        })
     }
 }
 

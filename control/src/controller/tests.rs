@@ -202,7 +202,7 @@ fn every_method_is_described_and_takes_no_unknown_parameter() {
     let mut rig = rig(1);
     let methods = ok(&mut rig, "rpc_methods", json!({}));
     let methods = methods["methods"].as_array().unwrap().clone();
-    assert_eq!(methods.len(), 18);
+    assert_eq!(methods.len(), 19);
     for method in methods {
         assert!(method["description"].as_str().unwrap().len() > 10);
         let name = method["name"].as_str().unwrap();
@@ -259,6 +259,48 @@ fn counters_are_sums_over_workers_and_a_new_service_starts_at_zero() {
         "its connections are still there"
     );
     assert_eq!(ok(&mut rig, "stats", json!({}))["totals"]["conns"], 4);
+}
+
+#[test]
+fn zeroing_a_service_leaves_others_and_zeroing_all_takes_the_totals_too() {
+    let mut rig = with_a_server(2);
+    let dns = json!({"protocol": "udp", "address": "10.0.0.1:53"});
+    ok(&mut rig, "service_add", json!({"service": dns}));
+    for worker in &rig.1.channels {
+        worker.cells.services[0].conns.add(2);
+        worker.cells.servers[0].in_packets.add(300);
+        worker.cells.servers[0].active.set(1);
+        worker.cells.services[1].conns.add(5);
+    }
+    rig.0.tick(Duration::from_secs(2));
+    let revision = rig.0.revision();
+    let answer = ok(&mut rig, "service_zero", json!({"service": web()}));
+    assert_eq!(answer, json!({"revision": revision}));
+    let list = ok(&mut rig, "service_list", json!({}))["services"].clone();
+    assert_eq!(list[0]["stats"]["conns"], 0);
+    let server = &list[0]["real_servers"][0];
+    assert_eq!(server["stats"]["in_packets"], 0);
+    assert_eq!(server["rates"]["in_pps"], 0);
+    assert_eq!(server["active"], 2, "connections are no statistics");
+    assert_eq!(list[1]["stats"]["conns"], 10);
+    assert_eq!(ok(&mut rig, "stats", json!({}))["totals"]["conns"], 14);
+
+    rig.1.channels[0].cells.services[0].conns.add(1);
+    let list = ok(&mut rig, "service_list", json!({}))["services"].clone();
+    assert_eq!(list[0]["stats"]["conns"], 1);
+    ok(&mut rig, "service_zero", json!({}));
+    let list = ok(&mut rig, "service_list", json!({}))["services"].clone();
+    assert_eq!(list[0]["stats"]["conns"], 0);
+    assert_eq!(list[1]["stats"]["conns"], 0);
+    let stats = ok(&mut rig, "stats", json!({}));
+    assert_eq!(stats["totals"]["conns"], 0);
+    assert_eq!(stats["rates"]["cps"], 0);
+    let error = call(
+        &mut rig,
+        "service_zero",
+        json!({"service": {"protocol": "tcp", "address": "10.0.0.9:80"}}),
+    );
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NoSuchService);
 }
 
 #[test]
