@@ -2,33 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use sluice_dataplane::command::{Event, PortId};
-use sluice_dataplane::egress::{Fib, Mac};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 use tracing::{debug, error, info, warn};
 
 use super::KernelUpdate;
-use super::fib::{self, Address};
+use super::clock::{Clock, RETRY};
+use super::fib;
 use super::neighbours::{NeighbourCounts, Neighbours};
-use super::netlink::{Link, Netlink, Notice, Picture};
-
-/// After a change the kernel is read once it had so long to finish changing.
-const SETTLE: Duration = Duration::from_millis(50);
-
-/// Reading the kernel may take this share of the time, one in so many; reading its addresses alone, too.
-const DUTY: u32 = 5;
-
-/// Without any change the kernel is read so often, for what it does not report.
-const AUDIT: Duration = Duration::from_secs(30);
-
-/// A broken conversation is taken up again after so long.
-const RETRY: Duration = Duration::from_secs(1);
+use super::netlink::{Netlink, Notice, Picture};
+use super::told::{PortState, Told, port_state};
 
 /// After a loss, notifications from before it still wait in line, and would be taken for news after the reading that made
 /// good for the loss. For this long each of them leads to another reading.
@@ -182,130 +170,6 @@ async fn bring_up(netlink: &Netlink, ports: &[MirrorPort]) -> Result<(), MirrorE
             })?;
     }
     Ok(())
-}
-
-/// An exception interface, as last told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct PortState {
-    mac: Mac,
-    mtu: u16,
-    up: bool,
-}
-
-/// What workers were told, or will be as soon as there is room; and what of it they still have to be told.
-#[derive(Debug, Default)]
-struct Told {
-    local: Option<BTreeSet<IpAddr>>,
-    ports: BTreeMap<PortId, PortState>,
-    fib: Option<Arc<Fib>>,
-    local_is_news: bool,
-    fib_is_news: bool,
-    news_of_ports: BTreeSet<PortId>,
-    complete_is_news: bool,
-}
-
-impl Told {
-    fn has_news(&self) -> bool {
-        self.local_is_news
-            || self.fib_is_news
-            || self.complete_is_news
-            || !self.news_of_ports.is_empty()
-    }
-
-    fn set_local(&mut self, addresses: &[Address]) {
-        let local: BTreeSet<_> = addresses.iter().map(|a| IpAddr::V4(a.local)).collect();
-        if self.local.as_ref() != Some(&local) {
-            self.local = Some(local);
-            self.local_is_news = true;
-        }
-    }
-
-    fn set_fib(&mut self, fib: Fib) {
-        let same = self.fib.as_ref().is_some_and(|f| f.iter().eq(fib.iter()));
-        if !same {
-            self.fib = Some(Arc::new(fib));
-            self.fib_is_news = true;
-        }
-    }
-
-    /// `None`: the interface is not there.
-    fn set_port(&mut self, port: PortId, state: Option<PortState>) {
-        let before = self.ports.get(&port).copied();
-        let state = state.or(before.map(|before| PortState {
-            up: false,
-            ..before
-        }));
-        if let Some(state) = state
-            && before != Some(state)
-        {
-            self.ports.insert(port, state);
-            self.news_of_ports.insert(port);
-        }
-    }
-}
-
-/// When to read the kernel.
-struct Clock {
-    due: Instant,
-    /// Reading costs, so not again before this.
-    not_before: Instant,
-    /// Nothing was reported since the last reading.
-    quiet: bool,
-    /// When to read the addresses alone.
-    addresses_due: Option<Instant>,
-    /// That costs, too.
-    addresses_not_before: Instant,
-}
-
-impl Clock {
-    /// At once.
-    fn new() -> Self {
-        let now = Instant::now();
-        Self {
-            due: now,
-            not_before: now,
-            quiet: false,
-            addresses_due: None,
-            addresses_not_before: now,
-        }
-    }
-
-    /// Soon.
-    fn changed(&mut self) {
-        if self.quiet {
-            self.quiet = false;
-            self.due = self.not_before.max(Instant::now() + SETTLE);
-        }
-    }
-
-    /// Addresses do not wait for the rest to settle: until a new one is known here, the kernel answers its clients, by
-    /// resetting them.
-    fn addresses_changed(&mut self) {
-        let due = self.addresses_not_before.max(Instant::now());
-        self.addresses_due.get_or_insert(due);
-        self.changed();
-    }
-
-    /// The addresses were read, since `start`.
-    fn addresses_read(&mut self, start: Instant) {
-        let now = Instant::now();
-        self.addresses_not_before = now + (now - start) * (DUTY - 1);
-        self.addresses_due = None;
-    }
-
-    /// It was read, since `start`, or it failed.
-    fn read(&mut self, start: Instant, ok: bool) {
-        let now = Instant::now();
-        let cost = now - start;
-        self.not_before = now + cost * (DUTY - 1);
-        self.due = if ok {
-            now + AUDIT.max(cost * DUTY * 4)
-        } else {
-            now + RETRY
-        };
-        self.quiet = ok;
-        self.addresses_due = None;
-    }
 }
 
 /// What the task has.
@@ -561,13 +425,4 @@ impl Mirror {
         }
         std::mem::take(&mut told.complete_is_news).then_some(KernelUpdate::Complete)
     }
-}
-
-/// What a worker needs to know of its port's interface; `None` when it is no Ethernet interface.
-fn port_state(link: &Link) -> Option<PortState> {
-    Some(PortState {
-        mac: link.mac?,
-        mtu: link.mtu.try_into().unwrap_or(u16::MAX),
-        up: link.up,
-    })
 }

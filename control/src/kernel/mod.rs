@@ -21,17 +21,19 @@
 //! ```
 //!
 //! `netlink` talks to the kernel, `fib` and `neighbours` make sense of what it says, `mirror` is the task between
-//! them. Routes, addresses and links are read anew, whole, a little after the kernel reports any change: a worker gets a new
+//! them, `clock` says when it reads, `told` what workers know. Routes, addresses and links are read anew, whole, a little after the kernel reports any change: a worker gets a new
 //! [`Fib`] whole anyhow, and the kernel does not report every route that it removes (those of
 //! a link that goes down, or whose preferred source goes). Neighbours, which change one by one and all the time, follow the
 //! events. Whatever was missed is found by a full reading now and then.
 //!
 //! IPv4 now. Policy rules beyond the default ones and VRFs are not mirrored, and that is reported.
 
+mod clock;
 mod fib;
 mod mirror;
 mod neighbours;
 mod netlink;
+mod told;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
