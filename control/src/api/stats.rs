@@ -67,6 +67,10 @@ pub struct KernelStats {
     pub failures: u64,
     /// Times that the kernel's news overran us, and everything was read anew.
     pub resyncs: u64,
+    /// The kernel has reported changes of addresses, routes or interfaces that are not in force yet: a matter of
+    /// milliseconds.
+    #[serde(default)]
+    pub pending: bool,
     /// What the kernel has and workers do not follow: policy rules, VRFs.
     pub not_mirrored: Vec<String>,
     /// Exception interfaces that were deleted or renamed: their ports are cut off from the kernel.

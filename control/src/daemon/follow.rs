@@ -84,6 +84,7 @@ fn stats(status: MirrorStatus) -> KernelStats {
         failed: status.failed.into_iter().map(failed).collect(),
         failures: status.neighbours.failures,
         resyncs: status.resyncs,
+        pending: status.pending,
         not_mirrored: status.not_mirrored,
         missing_interfaces: status.missing_interfaces,
     }

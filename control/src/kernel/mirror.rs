@@ -74,6 +74,8 @@ pub struct MirrorStatus {
     pub resyncs: u64,
     /// Times that the kernel was read, for whatever reason.
     pub readings: u64,
+    /// The kernel has reported changes that have not been passed on yet.
+    pub pending: bool,
     /// What the kernel has and workers do not follow: policy rules, VRFs.
     pub not_mirrored: Vec<String>,
     /// Exception interfaces that are not there (any more) under their names.
@@ -84,6 +86,7 @@ pub struct MirrorStatus {
 pub struct KernelMirror {
     questions: mpsc::Sender<Question>,
     status: watch::Receiver<MirrorStatus>,
+    updates: mpsc::WeakSender<KernelUpdate>,
     task: JoinHandle<()>,
 }
 
@@ -119,6 +122,7 @@ impl KernelMirror {
         Ok(Self {
             questions,
             status,
+            updates: updates.downgrade(),
             task: tokio::spawn(mirror.run(netlink, updates)),
         })
     }
@@ -137,13 +141,20 @@ impl KernelMirror {
 
     /// How it stands.
     pub fn status(&self) -> MirrorStatus {
-        self.status.borrow().clone()
+        self.reporter()()
     }
 
     /// For whoever must tell how it stands without having it.
     pub fn reporter(&self) -> impl Fn() -> MirrorStatus + Send + 'static {
-        let status = self.status.clone();
-        move || status.borrow().clone()
+        let (status, updates) = (self.status.clone(), self.updates.clone());
+        move || {
+            let mut status = status.borrow().clone();
+            // What waits in the channel has been passed on by us, but nobody has it yet.
+            status.pending |= updates
+                .upgrade()
+                .is_some_and(|updates| updates.capacity() < updates.max_capacity());
+            status
+        }
     }
 }
 
@@ -219,6 +230,7 @@ impl Mirror {
     async fn talk(&mut self, mut netlink: Netlink, updates: &mpsc::Sender<KernelUpdate>) -> End {
         let mut clock = Clock::new();
         loop {
+            self.publish_pending(&clock);
             tokio::select! {
                 notice = netlink.notice() => match notice {
                     Some(notice) => self.note(notice, &mut clock),
@@ -401,6 +413,12 @@ impl Mirror {
                 status.failed.clone_from(self.neighbours.failed());
             }
         });
+    }
+
+    fn publish_pending(&self, clock: &Clock) {
+        let pending = !clock.quiet || self.has_news();
+        self.status
+            .send_if_modified(|status| std::mem::replace(&mut status.pending, pending) != pending);
     }
 
     fn has_news(&self) -> bool {

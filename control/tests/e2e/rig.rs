@@ -56,9 +56,10 @@ impl Rig {
             .collect();
 
         appliance.ip(&format!("addr add {OWN}/24 dev ex0"));
-        appliance.ip(&format!("addr add {VIP}/32 dev ex0"));
         appliance.ip("addr add 192.168.1.254/24 dev ex1");
         appliance.ip(&format!("addr add {LADDR}/32 dev ex1"));
+        // Last: who knows it knows the others, too.
+        appliance.ip(&format!("addr add {VIP}/32 dev ex0"));
         let rpc = daemon.rpc();
         Self {
             daemon,
@@ -95,13 +96,18 @@ impl Rig {
         }
     }
 
-    /// Adds a service and waits until its VIP is known to be local.
+    /// Adds a service and waits until its VIP is known to be local, and all that the rig gave the kernel is in force.
     pub(crate) fn service(&mut self, protocol: &str, port: u16, scheduler: &str) -> Service {
         let service = Service(json!({"protocol": protocol, "address": format!("{VIP}:{port}")}));
         let params = json!({"service": service.0, "scheduler": scheduler});
         self.rpc.call("service_add", params);
         eventually("the VIP is local", || {
             self.listed(&service)["vip_local"] == json!(true)
+        });
+        // Addresses come ahead of routes, and without those packets would be dropped.
+        eventually("the kernel's routes are in force", || {
+            let kernel = self.rpc.call("stats", json!({}))["kernel"].take();
+            kernel["pending"] == json!(false)
         });
         service
     }
@@ -122,6 +128,32 @@ impl Rig {
     pub(crate) fn listed(&mut self, service: &Service) -> Value {
         let mut answer = self.rpc.call("service_list", json!({"service": service.0}));
         answer["services"][0].take()
+    }
+
+    /// Packets that sluice has dropped so far, by reason, and how many of what it gave the kernel the kernel did not take.
+    pub(crate) fn losses(&mut self) -> Vec<String> {
+        let drops = self.rpc.call("drops", json!({}))["drops"].take();
+        let drops = drops.as_array().expect("a list").clone();
+        let stats = self.rpc.call("stats", json!({}));
+        let mut losses: Vec<String> = drops
+            .iter()
+            .filter(|drop| drop["packets"] != 0)
+            .map(Value::to_string)
+            .collect();
+        for port in stats["ports"].as_array().expect("a list") {
+            for counter in [
+                "rx_missed",
+                "rx_errors",
+                "rx_nombuf",
+                "to_kernel_dropped",
+                "from_kernel_dropped",
+            ] {
+                if port[counter] != 0 {
+                    losses.push(format!("{} {counter} {}", port["name"], port[counter]));
+                }
+            }
+        }
+        losses
     }
 
     /// Checks every worker's books, then ends the daemon and holds it to a clean exit. Traffic must have stopped.
@@ -152,9 +184,9 @@ impl Service {
     }
 }
 
-/// Asks `condition` again and again for twenty seconds.
+/// Asks `condition` again and again for a minute.
 pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(20));
