@@ -19,6 +19,7 @@ use sluice_dataplane::stats::{Cell, ServiceCells, WorkerCells};
 use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
 use tracing::{info, warn};
 
+use super::ending::Ending;
 use super::turn::turn;
 use crate::api::PortStats;
 use crate::boot::{self, Boot, Polling};
@@ -174,14 +175,18 @@ impl Appliance {
     }
 
     /// Stops the workers, then the punt thread, then the ports, then DPDK.
-    pub(super) fn stop(self) {
+    pub(super) fn stop(self, ending: &Ending) {
+        ending.step("the workers");
         self.stop.store(true, Ordering::Relaxed);
         for worker in self.running {
             worker.wait();
         }
         drop(self.ready);
+        ending.step("the punt thread");
         drop(self.punt);
+        ending.step("the ports");
         drop(self.ports);
+        ending.step("DPDK's main thread");
         drop(self.eal);
     }
 }

@@ -6,6 +6,7 @@
 //! it as cleanly, after the step that is on.
 
 mod appliance;
+mod ending;
 mod follow;
 mod log;
 mod stop;
@@ -25,6 +26,7 @@ use crate::controller::{Controller, Setup};
 use crate::rpc::server::Hub;
 use crate::rpc::socket::{Socket, SocketError};
 use appliance::{Appliance, ApplianceError};
+use ending::Ending;
 use follow::{FollowError, follow};
 use stop::StopSignals;
 
@@ -34,6 +36,9 @@ const REFUSED: u8 = 2;
 /// sluice's load balancer daemon: serves packets as the boot file says, until SIGTERM.
 ///
 /// Services are added while it runs, with `sluice` or by JSON-RPC.
+///
+/// Exit status: 0 after SIGTERM or SIGINT; 2 if it cannot start, with a sentence that says why; 1 if something did not stop
+/// within 30 s of a signal.
 #[derive(Debug, clap::Parser)]
 #[command(name = "sluiced", version)]
 pub struct Options {
@@ -106,9 +111,11 @@ fn start(options: &Options) -> Result<(), StartError> {
     if !signals.came(&runtime) {
         let (mut appliance, setup) = Appliance::start(&boot)?;
         let outcome = work(&boot, &runtime, &mut signals, &mut appliance, setup, socket);
+        let ending = Ending::watch();
         // Tasks go before what they use; the appliance goes last.
         runtime.shutdown_background();
-        appliance.stop();
+        appliance.stop(&ending);
+        drop(ending);
         outcome?;
     }
     info!("sluiced has stopped");
