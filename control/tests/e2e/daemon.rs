@@ -16,7 +16,12 @@ use crate::netns::Netns;
 
 /// Loading every driver and making the pools takes a second or two here, more while compilers run beside.
 const START: Duration = Duration::from_secs(60);
-const STOP: Duration = Duration::from_secs(20);
+
+/// Longer than the daemon gives itself to stop.
+const STOP: Duration = Duration::from_secs(60);
+
+/// For one answer.
+const ANSWER: Duration = Duration::from_secs(30);
 
 /// A running daemon, or one that has refused to run.
 pub(crate) struct Daemon {
@@ -167,9 +172,7 @@ pub(crate) struct Rpc {
 impl Rpc {
     pub(crate) fn connect(socket: &Path) -> Self {
         let stream = UnixStream::connect(socket).expect("sluiced listens");
-        stream
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("not zero");
+        stream.set_read_timeout(Some(ANSWER)).expect("not zero");
         Self {
             stream: BufReader::new(stream),
             next_id: 1,
