@@ -2,9 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
-
-use crate::conn::FlowKey;
+use crate::conn::{Endpoint, Ends, FlowKey};
 use crate::drop_reason::DropReason;
 use crate::egress::Mac;
 use crate::packet::checksum::Sum;
@@ -12,6 +10,7 @@ use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::ipv4::{Ipv4, protocol};
 use crate::packet::tcp::Tcp;
 use crate::packet::udp::Udp;
+use crate::packet::usual::Usual;
 use crate::service::Protocol;
 
 /// What a frame is to us.
@@ -33,8 +32,10 @@ pub enum Parsed {
 /// What the walk needs to know of a TCP or UDP packet. It describes the frame that it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
-    /// Addresses, ports and protocol, as in the packet.
-    pub key: FlowKey,
+    /// Addresses and ports, as in the packet.
+    pub ends: Ends,
+    /// Transport protocol.
+    pub protocol: Protocol,
     /// Bytes of the IP header, options included.
     pub header_len: u8,
     /// TCP control bits; 0 for UDP.
@@ -49,21 +50,50 @@ pub struct Flow {
     pub dont_fragment: bool,
 }
 
-/// The front of most frames: no options, and long enough for a TCP header, which a short UDP packet's padding is too.
-#[derive(FromBytes, Immutable, KnownLayout, Unaligned)]
-#[repr(C)]
-struct Plain {
-    ethernet: Ethernet,
-    ip: Ipv4,
-    tcp: Tcp,
+impl Flow {
+    /// No packet: its length is 0.
+    pub(crate) const NONE: Self = Self {
+        ends: Ends::NONE,
+        protocol: Protocol::Tcp,
+        header_len: 0,
+        tcp_flags: 0,
+        no_checksum: false,
+        total_len: 0,
+        ttl: 0,
+        dont_fragment: false,
+    };
+
+    /// Addresses, ports and protocol, decoded.
+    pub fn key(&self) -> FlowKey {
+        self.ends.key(self.protocol)
+    }
 }
 
 /// Reads a frame that arrived on a port whose own address is `mac`, if it is a whole TCP or UDP packet without anything
 /// unusual about it: most are, and one check of the length does for them. For all others ask [`parse`].
 #[inline(always)]
 pub fn parse_usual(frame: &[u8], mac: Mac) -> Option<Flow> {
-    let (plain, _) = Plain::ref_from_prefix(frame).ok()?;
-    parse_plain(plain, frame, mac)
+    let usual = Usual::view(frame)?;
+    let total_len = usual.total_len();
+    let whole = Ethernet::LEN + usize::from(total_len) <= frame.len();
+    if !(whole && usual.is_right(mac)) {
+        return None;
+    }
+    let (protocol, least, tcp_flags, no_checksum) = match usual.protocol() {
+        protocol::TCP => (Protocol::Tcp, Tcp::LEN, usual.tcp_flags(), false),
+        protocol::UDP => (Protocol::Udp, Udp::LEN, 0, !usual.has_udp_checksum()),
+        _ => return None,
+    };
+    (usize::from(total_len) >= Ipv4::LEN + least).then(|| Flow {
+        ends: *usual.ends(),
+        protocol,
+        header_len: Ipv4::LEN as u8,
+        tcp_flags,
+        no_checksum,
+        total_len,
+        ttl: usual.ttl(),
+        dont_fragment: usual.dont_fragment(),
+    })
 }
 
 /// Reads any frame that arrived on a port whose own address is `mac`.
@@ -73,42 +103,6 @@ pub fn parse(frame: &[u8], mac: Mac) -> Parsed {
         Ok(parsed) => parsed,
         Err(reason) => Parsed::Drop(reason),
     }
-}
-
-#[inline(always)]
-fn parse_plain(plain: &Plain, frame: &[u8], mac: Mac) -> Option<Flow> {
-    let Plain { ethernet, ip, tcp } = plain;
-    let total_len = usize::from(ip.total_len());
-    let ours = ethernet.dst() == mac && ethernet.ether_type() == ethernet::IPV4;
-    let whole = ip.is_plain() && Ethernet::LEN + total_len <= frame.len();
-    if !(ours && whole && Sum::is_right(zerocopy::transmute_ref!(ip))) {
-        return None;
-    }
-    let (transport, least, tcp_flags) = match ip.protocol() {
-        protocol::TCP => (Protocol::Tcp, Ipv4::LEN + Tcp::LEN, tcp.flags()),
-        protocol::UDP => (Protocol::Udp, Ipv4::LEN + Udp::LEN, 0),
-        _ => return None,
-    };
-    if total_len < least {
-        return None;
-    }
-    let no_checksum = transport == Protocol::Udp
-        && Udp::view(&frame[Ethernet::LEN + Ipv4::LEN..]).is_ok_and(|udp| !udp.has_checksum());
-    Some(Flow {
-        key: FlowKey {
-            src: ip.src(),
-            src_port: tcp.src_port(),
-            dst: ip.dst(),
-            dst_port: tcp.dst_port(),
-            protocol: transport,
-        },
-        header_len: Ipv4::LEN as u8,
-        tcp_flags,
-        no_checksum,
-        total_len: total_len as u16,
-        ttl: ip.ttl(),
-        dont_fragment: ip.dont_fragment(),
-    })
 }
 
 fn parse_ethernet(frame: &[u8], mac: Mac) -> Result<Parsed, DropReason> {
@@ -168,13 +162,11 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
         Protocol::Sctp => return Ok(Parsed::Kernel),
     };
     Ok(Parsed::Flow(Flow {
-        key: FlowKey {
-            protocol: transport,
-            src: ip.src(),
-            dst: ip.dst(),
-            src_port,
-            dst_port,
-        },
+        ends: Ends::new(
+            Endpoint::new(ip.src(), src_port),
+            Endpoint::new(ip.dst(), dst_port),
+        ),
+        protocol: transport,
         header_len: header_len as u8,
         tcp_flags,
         no_checksum,
@@ -226,8 +218,9 @@ pub(crate) mod tests {
         let Parsed::Flow(flow) = parse(&syn(), MAC) else {
             panic!("{:?}", parse(&syn(), MAC))
         };
-        assert_eq!(flow.key.src, Ipv4Addr::new(198, 51, 100, 7));
-        assert_eq!((flow.key.src_port, flow.key.dst_port), (34567, 80));
+        let key = flow.key();
+        assert_eq!(key.src, Ipv4Addr::new(198, 51, 100, 7));
+        assert_eq!((key.src_port, key.dst_port), (34567, 80));
         assert_eq!(
             (flow.header_len, flow.total_len, flow.ttl, flow.tcp_flags),
             (20, 40, 57, 2)

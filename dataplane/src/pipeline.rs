@@ -8,8 +8,6 @@
 
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
-
 use crate::command::{PortId, Settings};
 use crate::conn::local_ports::LocalPorts;
 use crate::conn::state::{TcpState, TcpTables, TimeoutTable, Viewpoint};
@@ -52,12 +50,26 @@ pub(crate) struct Pipeline<P: Port> {
     cells: Arc<WorkerCells>,
 }
 
-/// A TCP or UDP packet between the stages.
-struct Pending<F> {
-    frame: F,
+/// What is known of a frame between the stages.
+#[derive(Clone, Copy)]
+struct Pending {
     flow: Flow,
     hash: Hash,
     guess: Option<Hit>,
+}
+
+impl Pending {
+    /// A frame that [`parse_usual`] does not know.
+    const UNUSUAL: Self = Self {
+        flow: Flow::NONE,
+        hash: Hash::NONE,
+        guess: None,
+    };
+
+    #[inline(always)]
+    fn is_usual(&self) -> bool {
+        self.flow.total_len != 0
+    }
 }
 
 impl<P: Port> Pipeline<P> {
@@ -108,57 +120,70 @@ impl<P: Port> Pipeline<P> {
 
     /// Walks a burst that came in on `port`.
     pub(crate) fn walk(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
+        if self.services.is_empty() {
+            return self.stand_aside(port, burst);
+        }
         let mac = self.forwarder.lanes.mac(port);
-        let mut pending: ArrayVec<Pending<P::Frame>, BURST> = ArrayVec::new();
         for frame in burst.iter() {
             frame.prefetch();
         }
-        for frame in burst.drain(..) {
-            let flow = match parse_usual(frame.bytes(), mac) {
-                Some(flow) => flow,
-                None => match parse(frame.bytes(), mac) {
-                    Parsed::Flow(flow) => flow,
-                    other => {
-                        self.set_aside(port, frame, other);
-                        continue;
-                    }
-                },
-            };
-            let hash = self.table.hash(flow.key);
-            self.table.prefetch(hash);
-            pending.push(Pending {
-                frame,
-                flow,
-                hash,
-                guess: None,
-            });
+        let mut pending = [Pending::UNUSUAL; BURST];
+        for (frame, packet) in burst.iter().zip(&mut pending) {
+            if let Some(flow) = parse_usual(frame.bytes(), mac) {
+                packet.hash = self.table.hash(flow.protocol, &flow.ends);
+                self.table.prefetch(packet.hash);
+                packet.flow = flow;
+            }
         }
-        for packet in &mut pending {
-            packet.guess = self.table.guess(packet.hash);
+        for packet in &mut pending[..burst.len()] {
+            if packet.is_usual() {
+                packet.guess = self.table.guess(packet.hash);
+            }
         }
         let removals = self.table.removals();
-        let active = !self.services.is_empty();
-        for Pending {
-            frame,
-            flow,
-            hash,
-            guess,
-        } in pending.drain(..)
-        {
-            let hit = match guess {
+        for (frame, packet) in burst.drain(..).zip(&pending) {
+            let flow = &packet.flow;
+            match packet.guess {
                 Some(guess)
                     if self.table.removals() == removals
-                        && self.table.confirms(guess, &flow.key) =>
+                        && self.table.confirms(guess, flow.protocol, &flow.ends) =>
                 {
-                    Some(guess)
+                    self.flow(port, frame, flow, guess);
                 }
-                _ => self.table.lookup(hash, flow.key),
-            };
-            if active {
-                self.flow(port, frame, &flow, hit);
-            } else {
-                self.forwarder.lanes.punt(port, frame);
+                _ => self.unsure(port, frame, packet),
             }
+        }
+    }
+
+    /// No service at all: everything is the kernel's (`SEMANTICS.md` section 1), but what is not fit to be passed on.
+    #[cold]
+    #[inline(never)]
+    fn stand_aside(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
+        let mac = self.forwarder.lanes.mac(port);
+        for frame in burst.drain(..) {
+            match parse(frame.bytes(), mac) {
+                Parsed::Drop(reason) => self.forwarder.lanes.discard(frame, reason),
+                _ => self.forwarder.lanes.punt(port, frame),
+            }
+        }
+    }
+
+    /// A frame that the stages before did not find a connection for.
+    #[inline(never)]
+    fn unsure(&mut self, port: PortId, frame: P::Frame, packet: &Pending) {
+        let mut flow = packet.flow;
+        let mut hash = packet.hash;
+        if !packet.is_usual() {
+            let mac = self.forwarder.lanes.mac(port);
+            flow = match parse(frame.bytes(), mac) {
+                Parsed::Flow(flow) => flow,
+                other => return self.set_aside(port, frame, other),
+            };
+            hash = self.table.hash(flow.protocol, &flow.ends);
+        }
+        match self.table.lookup(hash, flow.protocol, &flow.ends) {
+            Some(hit) => self.flow(port, frame, &flow, hit),
+            None => self.open(port, frame, &flow),
         }
     }
 
@@ -184,7 +209,7 @@ impl<P: Port> Pipeline<P> {
             let reply = match kernel_flow(frame.bytes()) {
                 Some(flow) => self
                     .table
-                    .lookup(self.table.hash(flow.key), flow.key)
+                    .find(flow.key())
                     .filter(|hit| hit.direction == Direction::ToClient)
                     .map(|hit| (flow, hit)),
                 None => None,
@@ -198,19 +223,32 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
+    /// A packet of a known connection.
     #[inline(always)]
-    fn flow(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Option<Hit>) {
-        let Some(hit) = hit else {
-            return self.open(port, frame, flow);
-        };
+    fn flow(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
+        let conn = self.table.of(hit);
         if hit.direction == Direction::ToServer {
-            if flow.tcp_flags & tcp::SYN != 0 && !self.keeps(hit) {
-                self.expire(hit.id);
-                return self.open(port, frame, flow);
+            let gone = !self.services.server_at(conn.rs).available;
+            if flow.tcp_flags & tcp::SYN != 0 || gone {
+                return self.flow_begins(port, frame, flow, hit);
             }
-            if !self.services.server_at(self.table.of(hit).rs).available {
-                return self.orphan(port, frame, flow, hit);
-            }
+        }
+        if conn.displaced {
+            self.table.relink(hit);
+        }
+        self.pass(port, frame, flow, hit);
+    }
+
+    /// A client's packet of a known connection that may start a new one in its place, or has lost its real server
+    /// (section 2, steps 4 and 5).
+    #[inline(never)]
+    fn flow_begins(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
+        if flow.tcp_flags & tcp::SYN != 0 && !self.keeps(hit) {
+            self.expire(hit.id);
+            return self.open(port, frame, flow);
+        }
+        if !self.services.server_at(self.table.of(hit).rs).available {
+            return self.orphan(port, frame, flow, hit);
         }
         if self.table.of(hit).displaced {
             self.table.relink(hit);
@@ -255,7 +293,7 @@ impl<P: Port> Pipeline<P> {
     #[inline(always)]
     fn seen(&mut self, hit: Hit, flow: &Flow) {
         let conn = self.table.of_mut(hit);
-        let timeout = match flow.key.protocol {
+        let timeout = match flow.protocol {
             Protocol::Tcp => {
                 let viewpoint = match hit.direction {
                     Direction::ToClient => Viewpoint::Server,
@@ -331,9 +369,9 @@ impl<P: Port> Pipeline<P> {
     /// A packet of no connection: schedule it, or leave it to the kernel (section 2, steps 6 and 7).
     #[inline(never)]
     fn open(&mut self, port: PortId, frame: P::Frame, flow: &Flow) {
-        let Some(service) = self.wanted(flow) else {
-            let local =
-                flow.key.dst_port >= FIRST_LOCAL_PORT && self.services.is_laddr(flow.key.dst);
+        let key = flow.key();
+        let Some(service) = self.wanted(flow, &key) else {
+            let local = key.dst_port >= FIRST_LOCAL_PORT && self.services.is_laddr(key.dst);
             return if local {
                 self.forwarder
                     .lanes
@@ -343,25 +381,25 @@ impl<P: Port> Pipeline<P> {
             };
         };
         let request = Request {
-            flow: &flow.key,
+            flow: &key,
             now: self.now,
             rate: self.rate,
             settings: &self.settings,
         };
         let Some(server) = self.services.schedule(service, &request) else {
             self.forwarder
-                .send_error(port, &frame, Some(flow.key.dst), Problem::PortUnreachable);
+                .send_error(port, &frame, Some(key.dst), Problem::PortUnreachable);
             return self.forwarder.lanes.discard(frame, DropReason::NoServer);
         };
-        match self.connect(service, &server, &flow.key) {
+        match self.connect(service, &server, &key) {
             Ok(hit) => self.pass(port, frame, flow, hit),
             Err(reason) => self.forwarder.lanes.discard(frame, reason),
         }
     }
 
     /// The service that a packet may open a connection to.
-    fn wanted(&self, flow: &Flow) -> Option<ServiceId> {
-        let opens = match flow.key.protocol {
+    fn wanted(&self, flow: &Flow, key: &FlowKey) -> Option<ServiceId> {
+        let opens = match key.protocol {
             Protocol::Tcp => {
                 let (syn, rst) = (
                     flow.tcp_flags & tcp::SYN != 0,
@@ -371,10 +409,10 @@ impl<P: Port> Pipeline<P> {
             }
             Protocol::Udp | Protocol::Sctp => true,
         };
-        if !opens || flow.key.src_port == FTP_DATA {
+        if !opens || key.src_port == FTP_DATA {
             return None;
         }
-        self.services.lookup(&flow.key)
+        self.services.lookup(key)
     }
 
     fn connect(

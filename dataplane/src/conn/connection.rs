@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use super::key::{Direction, FlowKey};
+use super::key::{Direction, Ends, FlowKey};
 use super::state::TcpState;
 use crate::egress::HopRef;
 use crate::packet::checksum::Sum;
@@ -45,18 +45,14 @@ pub struct NewConn {
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 pub struct Conn {
-    /// The client and the virtual address: what the client's packets show.
-    outside: [Endpoint; 2],
-    /// The server, and what it sees as its client (the client itself unless FULLNAT): what its packets show where
-    /// addresses are translated.
-    inside: [Endpoint; 2],
-    protocol: Protocol,
-    method: Method,
-    /// TCP state; [`TcpState::None`] for UDP.
-    pub state: TcpState,
-    /// No packet from the server was seen yet: client packets follow the input-only state table. Set at first
-    /// for DR and TUN.
-    pub no_output: bool,
+    /// What packets show, by [`Direction`]: client and virtual address; and server and what it sees as its client (the
+    /// client itself unless FULLNAT), or virtual address and client where addresses are not translated (`SEMANTICS.md`
+    /// section 1).
+    ends: [Ends; 2],
+    /// Translated: what translation adds to checksums, by [`Direction`]. Else there is none, and here is the server.
+    how: [Words; 2],
+    /// Ways to the server and to the client, by [`Direction`].
+    pub hops: [HopRef; 2],
     /// The real server's place.
     pub rs: u32,
     /// Last packet, either direction ([`Grain::short`]).
@@ -65,18 +61,23 @@ pub struct Conn {
     pub timeout: u32,
     /// The moment that its place's timer is filed for ([`Grain::short`]), if `armed`.
     pub filed: u32,
-    /// Ways to the server and to the client, by [`Direction`].
-    pub hops: [HopRef; 2],
-    /// What translation adds to checksums, by [`Direction`].
-    pub deltas: [Delta; 2],
+    protocol: Protocol,
+    method: Method,
+    /// TCP state; [`TcpState::None`] for UDP.
+    pub state: TcpState,
+    /// No packet from the server was seen yet: client packets follow the input-only state table. Set at first
+    /// for DR and TUN.
+    pub no_output: bool,
     /// It counts as active (`SEMANTICS.md` section 3).
     pub active: bool,
-    fullnat: bool,
     /// Its place in the table has a timer in the wheel. The place's next tenant takes it over.
     pub armed: bool,
     /// A newer connection's server packets look the same, and were given to that one.
     pub displaced: bool,
 }
+
+/// Two numbers of a connection whose meaning depends on its method.
+type Words = [u16; 2];
 
 const _: () = assert!(size_of::<Conn>() == 64, "a connection is one cache line");
 
@@ -119,32 +120,37 @@ impl Conn {
     pub fn new(new: &NewConn) -> Self {
         let client = Endpoint::new(new.client.src, new.client.src_port);
         let virtual_ = Endpoint::new(new.client.dst, new.client.dst_port);
-        let local = new.local.unwrap_or(client);
-        let mut conn = Self {
-            outside: [client, virtual_],
-            inside: [new.server, local],
-            protocol: new.client.protocol,
-            method: new.method,
-            state: TcpState::None,
-            no_output: matches!(new.method, Method::Dr | Method::Tun),
+        let outside = Ends::new(client, virtual_);
+        let translated = matches!(new.method, Method::Nat | Method::FullNat);
+        let (reply, how) = if translated {
+            let local = new.local.unwrap_or(client);
+            let deltas = [
+                Delta::between((client, virtual_), (local, new.server)),
+                Delta::between((new.server, local), (virtual_, client)),
+            ];
+            let how = deltas.map(|delta| [delta.ip, delta.l4]);
+            (Ends::new(new.server, local), how)
+        } else {
+            let [a, b, c, d] = new.server.addr.octets();
+            let addr = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
+            (outside.reversed(), [addr, [new.server.port, 0]])
+        };
+        Self {
+            ends: [outside, reply],
+            how,
+            hops: [HopRef::NONE; 2],
             rs: new.rs,
             seen: 0,
             timeout: 0,
             filed: 0,
-            hops: [HopRef::NONE; 2],
-            deltas: [Delta::default(); 2],
+            protocol: new.client.protocol,
+            method: new.method,
+            state: TcpState::None,
+            no_output: !translated,
             active: false,
-            fullnat: new.local.is_some(),
             armed: false,
             displaced: false,
-        };
-        if conn.translated() {
-            conn.deltas = [
-                Delta::between((client, virtual_), (local, new.server)),
-                Delta::between((new.server, local), (virtual_, client)),
-            ];
         }
-        conn
     }
 
     /// What lies at a free place: no packet's key, since nothing has the unspecified address.
@@ -168,47 +174,32 @@ impl Conn {
 
     /// What a packet of direction `direction` shows.
     #[inline]
+    pub fn ends(&self, direction: Direction) -> &Ends {
+        &self.ends[direction as usize]
+    }
+
+    /// The same with the protocol, decoded.
     pub fn key(&self, direction: Direction) -> FlowKey {
-        let [src, dst] = self.shows(direction);
-        let protocol = self.protocol;
-        FlowKey {
-            src: src.addr,
-            src_port: src.port,
-            dst: dst.addr,
-            dst_port: dst.port,
-            protocol,
-        }
+        self.ends(direction).key(self.protocol)
     }
 
     /// Whether a packet of direction `direction` shows this.
-    #[inline]
-    pub fn is(&self, direction: Direction, key: &FlowKey) -> bool {
-        let [src, dst] = self.shows(direction);
-        src.addr == key.src
-            && src.port == key.src_port
-            && dst.addr == key.dst
-            && dst.port == key.dst_port
-            && self.protocol == key.protocol
+    #[inline(always)]
+    pub fn is(&self, direction: Direction, protocol: Protocol, ends: &Ends) -> bool {
+        self.ends(direction).words() == ends.words() && self.protocol == protocol
     }
 
-    /// From the server for NAT and FULLNAT, from the virtual address for DR and TUN (`SEMANTICS.md` section 1).
+    /// What a packet of direction `direction` shows when it leaves: the reverse of what its answer shows.
     #[inline]
-    fn shows(&self, direction: Direction) -> [Endpoint; 2] {
-        match direction {
-            Direction::ToServer => self.outside,
-            Direction::ToClient if self.translated() => self.inside,
-            Direction::ToClient => [self.outside[1], self.outside[0]],
-        }
+    pub fn leaves_as(&self, direction: Direction) -> Ends {
+        self.ends[1 - direction as usize].reversed()
     }
 
-    /// Source and destination that a packet leaves with.
+    /// What translation adds to the checksums of a packet of direction `direction`; nonsense where there is none.
     #[inline]
-    pub fn leaves_as(&self, direction: Direction) -> (Endpoint, Endpoint) {
-        match direction {
-            Direction::ToServer if self.translated() => (self.inside[1], self.inside[0]),
-            Direction::ToServer => (self.outside[0], self.outside[1]),
-            Direction::ToClient => (self.outside[1], self.outside[0]),
-        }
+    pub fn delta(&self, direction: Direction) -> Delta {
+        let [ip, l4] = self.how[direction as usize];
+        Delta { ip, l4 }
     }
 
     /// Whether addresses change on the way: NAT and FULLNAT.
@@ -232,25 +223,30 @@ impl Conn {
     /// The client.
     #[inline]
     pub fn client(&self) -> Endpoint {
-        self.outside[0]
+        self.ends[0].src()
     }
 
     /// The virtual address and port.
     #[inline]
     pub fn virtual_endpoint(&self) -> Endpoint {
-        self.outside[1]
+        self.ends[0].dst()
     }
 
     /// The real server.
     #[inline]
     pub fn server(&self) -> Endpoint {
-        self.inside[0]
+        if self.translated() {
+            return self.ends[1].src();
+        }
+        let [[high, low], [port, _]] = self.how;
+        let addr = u32::from(high) << 16 | u32::from(low);
+        Endpoint::new(Ipv4Addr::from_bits(addr), port)
     }
 
     /// FULLNAT: the source that the server sees.
     #[inline]
     pub fn local(&self) -> Option<Endpoint> {
-        self.fullnat.then_some(self.inside[1])
+        (self.method == Method::FullNat).then(|| self.ends[1].dst())
     }
 
     /// Grains left to live; 0 when it has expired.

@@ -71,6 +71,11 @@ pub(super) struct Place {
     tag: u16,
 }
 
+impl Place {
+    /// In every index, and nothing belongs there: no tag is 0.
+    pub(super) const NONE: Self = Self { first: 0, tag: 0 };
+}
+
 /// The index. Its size is fixed.
 #[derive(Debug)]
 pub(super) struct Index {

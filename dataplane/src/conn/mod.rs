@@ -12,5 +12,5 @@ mod table;
 pub mod timer;
 
 pub use connection::{Conn, Delta, Endpoint, NewConn};
-pub use key::{Direction, FlowKey};
+pub use key::{Direction, Ends, FlowKey};
 pub use table::{ConnId, ConnTable, Hash, Hit};

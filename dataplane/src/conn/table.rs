@@ -6,9 +6,10 @@
 
 use super::connection::Conn;
 use super::index::{Index, Place, Reference};
-use super::key::{Direction, FlowKey};
+use super::key::{Direction, Ends, FlowKey};
 use super::timer::Timer;
 use crate::egress::HopRef;
+use crate::service::Protocol;
 
 /// A connection's place in the table; another connection may get it once this one is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -23,6 +24,11 @@ impl ConnId {
 /// A key's hash under the table's seed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hash(Place);
+
+impl Hash {
+    /// Any: where no key was hashed.
+    pub(crate) const NONE: Self = Self(Place::NONE);
+}
 
 /// A connection found, and which of its keys it was found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,10 +123,11 @@ impl ConnTable {
 
     /// Hashes what a packet shows: two rounds of multiply and fold under the seed (as wyhash and foldhash do).
     #[inline]
-    pub fn hash(&self, key: FlowKey) -> Hash {
-        let (addresses, ports) = key.words();
+    pub fn hash(&self, protocol: Protocol, ends: &Ends) -> Hash {
+        let (addresses, ports) = ends.words();
         let [a, b, c] = self.seed;
-        let mixed = fold(addresses ^ a, ports ^ b);
+        let rest = u64::from(ports) | u64::from(protocol.number()) << 32;
+        let mixed = fold(addresses ^ a, rest ^ b);
         Hash(self.index.place(fold(mixed ^ c, 0x9e37_79b9_7f4a_7c15)))
     }
 
@@ -140,23 +147,29 @@ impl ConnTable {
 
     /// Whether a guess, made since the last removal, was right.
     #[inline(always)]
-    pub fn confirms(&self, guess: Hit, key: &FlowKey) -> bool {
-        self.conns[guess.id.index()].is(guess.direction, key)
+    pub fn confirms(&self, guess: Hit, protocol: Protocol, ends: &Ends) -> bool {
+        self.conns[guess.id.index()].is(guess.direction, protocol, ends)
     }
 
-    /// The connection that a packet belongs to.
+    /// The connection that a packet with this hash belongs to.
     #[inline(always)]
-    pub fn lookup(&self, hash: Hash, key: FlowKey) -> Option<Hit> {
+    pub fn lookup(&self, hash: Hash, protocol: Protocol, ends: &Ends) -> Option<Hit> {
         let is = |reference| {
             let hit = Hit::new(reference);
-            self.conns[hit.id.index()].is(hit.direction, &key)
+            self.conns[hit.id.index()].is(hit.direction, protocol, ends)
         };
         self.index.find(hash.0, is).map(Hit::new)
     }
 
+    /// The connection that a packet with this key belongs to, in one step.
+    pub fn find(&self, key: FlowKey) -> Option<Hit> {
+        let ends = key.ends();
+        self.lookup(self.hash(key.protocol, &ends), key.protocol, &ends)
+    }
+
     /// Whether a packet with this key would be found.
     pub fn contains(&self, key: FlowKey) -> bool {
-        self.lookup(self.hash(key), key).is_some()
+        self.find(key).is_some()
     }
 
     /// Adds a connection whose client key is not in the table. Where its server's packets would look like those of
@@ -186,9 +199,10 @@ impl ConnTable {
     }
 
     fn link(&mut self, id: ConnId, direction: Direction) -> Result<(), Full> {
-        let key = self.conns[id.index()].key(direction);
-        let hash = self.hash(key);
-        let older = self.lookup(hash, key);
+        let conn = &self.conns[id.index()];
+        let (protocol, ends) = (conn.protocol(), *conn.ends(direction));
+        let hash = self.hash(protocol, &ends);
+        let older = self.lookup(hash, protocol, &ends);
         self.index
             .insert(hash.0, Hit { id, direction }.reference())
             .map_err(|_| Full)?;
@@ -200,7 +214,8 @@ impl ConnTable {
     }
 
     fn unlink(&mut self, id: ConnId, direction: Direction) {
-        let hash = self.hash(self.conns[id.index()].key(direction));
+        let conn = &self.conns[id.index()];
+        let hash = self.hash(conn.protocol(), conn.ends(direction));
         self.index.remove(hash.0, Hit { id, direction }.reference());
     }
 
@@ -208,7 +223,7 @@ impl ConnTable {
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let conn = *self.conn(id)?;
         for direction in [Direction::ToServer, Direction::ToClient] {
-            let hash = self.hash(conn.key(direction));
+            let hash = self.hash(conn.protocol(), conn.ends(direction));
             self.index.remove(hash.0, Hit { id, direction }.reference());
         }
         self.taken[id.index() / 64] &= !(1 << (id.index() % 64));
@@ -354,7 +369,7 @@ mod tests {
         let id = table.insert(conn).unwrap();
         let key = client_key(&conn);
         assert_eq!(
-            table.lookup(table.hash(key), key),
+            table.find(key),
             Some(Hit {
                 id,
                 direction: Direction::ToServer
@@ -366,7 +381,7 @@ mod tests {
             ..key.reversed()
         };
         assert_eq!(
-            table.lookup(table.hash(reply), reply),
+            table.find(reply),
             Some(Hit {
                 id,
                 direction: Direction::ToClient
@@ -405,17 +420,17 @@ mod tests {
         let old = table.insert(first).unwrap();
         let new = table.insert(second).unwrap();
         let reply = first.key(Direction::ToClient);
-        assert_eq!(table.lookup(table.hash(reply), reply).unwrap().id, new);
+        assert_eq!(table.find(reply).unwrap().id, new);
         let older = Hit {
             id: old,
             direction: Direction::ToServer,
         };
         assert!(table.of(older).displaced);
         table.relink(older);
-        assert_eq!(table.lookup(table.hash(reply), reply).unwrap().id, new);
+        assert_eq!(table.find(reply).unwrap().id, new);
         table.remove(new).unwrap();
         table.relink(older);
-        assert_eq!(table.lookup(table.hash(reply), reply).unwrap().id, old);
+        assert_eq!(table.find(reply).unwrap().id, old);
         assert!(!table.of(older).displaced);
         table.remove(old).unwrap();
         assert!(!table.contains(reply));
@@ -479,10 +494,10 @@ mod tests {
                 }
                 prop_assert_eq!(table.len(), model.len());
                 for (key, id) in &model {
-                    let hit = table.lookup(table.hash(*key), *key);
+                    let hit = table.find(*key);
                     prop_assert_eq!(hit, Some(Hit { id: *id, direction: Direction::ToServer }));
                     let reply = table.conn(*id).unwrap().key(Direction::ToClient);
-                    prop_assert_eq!(table.lookup(table.hash(reply), reply).unwrap().id, *id);
+                    prop_assert_eq!(table.find(reply).unwrap().id, *id);
                 }
             }
         }

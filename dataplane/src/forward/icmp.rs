@@ -59,7 +59,7 @@ impl<P: Port> Forwarder<P> {
         plan: &Plan,
         problem: Problem,
     ) {
-        let source = (plan.direction == Direction::ToServer).then_some(flow.key.dst);
+        let source = (plan.direction == Direction::ToServer).then(|| flow.ends.dst().addr);
         self.send_error(port, frame, source, problem);
     }
 

@@ -28,6 +28,7 @@ use crate::packet::icmp::Problem;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::tcp::Tcp;
 use crate::packet::udp::Udp;
+use crate::packet::usual::Usual;
 use crate::parse::Flow;
 use crate::service::{Method, Protocol};
 use crate::stats::WorkerCells;
@@ -88,12 +89,21 @@ impl<P: Port> Forwarder<P> {
             self.look_up_and_forward(port, frame, flow, &Plan::new(conn, direction));
             return;
         }
-        let len = Ethernet::LEN + usize::from(flow.total_len);
-        if frame.bytes().len() > len {
-            frame.truncate(len);
+        match Usual::view_mut(frame.bytes_mut()) {
+            Some(usual) if flow.header_len == Ipv4::LEN as u8 => {
+                if translated {
+                    let Translation { ends, delta } = Translation::new(conn, direction);
+                    usual.translate(macs, ends, delta);
+                } else {
+                    usual.pass_on(macs);
+                }
+            }
+            _ => {
+                let translation = translated.then(|| Translation::new(conn, direction));
+                change(&mut frame, flow, translation, macs);
+            }
         }
-        let translation = translated.then(|| Translation::new(conn, direction));
-        change(&mut frame, flow, translation, macs);
+        frame.truncate(Ethernet::LEN + usize::from(flow.total_len));
         if tunnel && !self.encapsulate(&mut frame, &hop, conn.server().addr) {
             return self.lanes.discard(frame, DropReason::NoHeadroom);
         }
@@ -206,7 +216,7 @@ impl<P: Port> Forwarder<P> {
     fn deliver(&mut self, port: PortId, mut frame: P::Frame, flow: &Flow, plan: &Plan) {
         let client_hidden = plan
             .translation
-            .is_some_and(|translation| translation.src.addr != flow.key.src);
+            .is_some_and(|translation| translation.ends.src().addr != flow.ends.src().addr);
         // The kernel refuses loopback destinations from outside (SEMANTICS.md section 1).
         let martian = plan.translation.is_some() && plan.to.is_loopback();
         if plan.direction == Direction::ToClient || client_hidden || martian {
@@ -310,7 +320,8 @@ impl<P: Port> Forwarder<P> {
 
 /// All that changes in a packet that is passed on, but for an outer header: Ethernet addresses, TTL, addresses, ports.
 /// Checksums follow by difference (RFC 1624), so a wrong one stays wrong.
-#[inline(always)]
+#[cold]
+#[inline(never)]
 fn change(frame: &mut impl Frame, flow: &Flow, to: Option<Translation>, macs: [u8; 12]) {
     let Ok((ethernet, packet)) = Ethernet::view_mut(frame.bytes_mut()) else {
         lost_header()
@@ -333,7 +344,6 @@ fn translate(frame: &mut impl Frame, flow: &Flow, plan: &Plan) {
     }
 }
 
-#[inline(always)]
 fn translate_packet(packet: &mut [u8], flow: &Flow, to: &Translation) {
     let Some((header, payload)) = packet.split_at_mut_checked(usize::from(flow.header_len)) else {
         lost_header()
@@ -341,14 +351,15 @@ fn translate_packet(packet: &mut [u8], flow: &Flow, to: &Translation) {
     let Ok((ip, _)) = Ipv4::view_mut(header) else {
         lost_header()
     };
-    ip.translate(to.src.addr, to.dst.addr, to.delta.ip);
-    match flow.key.protocol {
+    let (src, dst) = (to.ends.src(), to.ends.dst());
+    ip.translate(src.addr, dst.addr, to.delta.ip);
+    match flow.protocol {
         Protocol::Tcp => match Tcp::view_mut(payload) {
-            Ok(tcp) => tcp.translate(to.src.port, to.dst.port, to.delta.l4),
+            Ok(tcp) => tcp.translate(src.port, dst.port, to.delta.l4),
             Err(_) => lost_header(),
         },
         Protocol::Udp => match Udp::view_mut(payload) {
-            Ok(udp) => udp.translate(to.src.port, to.dst.port, to.delta.l4),
+            Ok(udp) => udp.translate(src.port, dst.port, to.delta.l4),
             Err(_) => lost_header(),
         },
         Protocol::Sctp => {}

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::conn::{Conn, Delta, Direction, Endpoint};
+use crate::conn::{Conn, Delta, Direction, Ends};
 use crate::packet::ipv4::Ipv4;
 use crate::service::Method;
 
@@ -19,11 +19,10 @@ pub(crate) struct Plan {
     pub(crate) to: Ipv4Addr,
 }
 
-/// Both ends of a packet after translation.
+/// A packet's ends after translation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Translation {
-    pub(crate) src: Endpoint,
-    pub(crate) dst: Endpoint,
+    pub(crate) ends: Ends,
     pub(crate) delta: Delta,
 }
 
@@ -34,9 +33,10 @@ impl Translation {
     /// For a packet of `conn`, a translated connection, that goes `direction`.
     #[inline(always)]
     pub(super) fn new(conn: &Conn, direction: Direction) -> Self {
-        let (src, dst) = conn.leaves_as(direction);
-        let delta = conn.deltas[direction as usize];
-        Self { src, dst, delta }
+        Self {
+            ends: conn.leaves_as(direction),
+            delta: conn.delta(direction),
+        }
     }
 }
 

@@ -68,6 +68,9 @@ impl Ipv4 {
     /// Bytes of a header without options.
     pub const LEN: usize = size_of::<Self>();
 
+    /// What one less in the TTL adds to the header's sum: one less in the upper byte of a word, in one's complement.
+    pub(crate) const TTL_LESS: u16 = !0x0100;
+
     /// Views the front of a packet; what it says of lengths is not checked. After `Ok` no accessor can fail.
     #[inline]
     pub fn view(packet: &[u8]) -> Result<(&Self, &[u8]), DropReason> {
@@ -94,8 +97,17 @@ impl Ipv4 {
             src: U32::new(header.src.to_bits()),
             dst: U32::new(header.dst.to_bits()),
         };
-        ip.checksum
-            .set(Sum::default().bytes(ip.as_bytes()).checksum());
+        // From the values, not the bytes: those were just written in pieces, which would hold up reading them in others.
+        let kind = u16::from_be_bytes([ip.version_ihl, ip.tos]);
+        let sum = Sum::default()
+            .word(kind)
+            .word(header.total_len)
+            .word(header.id)
+            .word(ip.flags_offset())
+            .word(u16::from_be_bytes([header.ttl, header.protocol]))
+            .long(header.src.to_bits())
+            .long(header.dst.to_bits());
+        ip.checksum.set(sum.checksum());
         ip
     }
 
@@ -188,10 +200,9 @@ impl Ipv4 {
     /// Takes one off the TTL, which must not be zero; the checksum follows.
     #[inline]
     pub fn decrement_ttl(&mut self) {
-        /// One less in the upper byte of a word, in one's complement.
-        const LESS: u16 = !0x0100;
         self.ttl = self.ttl.wrapping_sub(1);
-        self.checksum.set(self.sum().word(LESS).checksum());
+        self.checksum
+            .set(self.sum().word(Self::TTL_LESS).checksum());
     }
 
     /// Makes it the fragment at `offset` (in bytes, a multiple of eight) of `total_len` bytes; the header checksum

@@ -7,3 +7,4 @@ pub mod icmp;
 pub mod ipv4;
 pub mod tcp;
 pub mod udp;
+pub(crate) mod usual;

@@ -1,0 +1,186 @@
+//! The front of most frames, viewed as a whole: Ethernet, IPv4 without options, and TCP or UDP.
+//!
+//! One check of the length does for all of it, and what is compared or changed together lies together. A view says nothing of
+//! what the bytes mean before [`Usual::is_right`] has looked.
+
+use zerocopy::network_endian::U16;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::checksum::Sum;
+use super::ethernet::{self, Ethernet};
+use super::ipv4::{DF, Ipv4, MF, OFFSET, protocol};
+use crate::conn::{Delta, Ends};
+use crate::egress::Mac;
+
+/// Headers of a TCP packet without IP options in an Ethernet frame (RFC 791, RFC 9293); of a UDP packet (RFC 768) with what follows
+/// it, which in a short packet is padding.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Debug)]
+#[repr(C)]
+pub(crate) struct Usual {
+    /// Destination, then source.
+    macs: [u8; 12],
+    /// EtherType, IP version and header length, type of service.
+    kind: [u8; 4],
+    total_len: U16,
+    id: U16,
+    flags_offset: U16,
+    ttl: u8,
+    protocol: u8,
+    checksum: U16,
+    ends: Ends,
+    /// Behind the ports.
+    udp_len: U16,
+    udp_checksum: U16,
+    tcp_ack: [u8; 4],
+    tcp_offset: u8,
+    tcp_flags: u8,
+    tcp_window: U16,
+    tcp_checksum: U16,
+    tcp_urgent: U16,
+}
+
+impl Usual {
+    /// Bytes of it.
+    pub(crate) const LEN: usize = size_of::<Self>();
+
+    /// Views a frame that is long enough.
+    #[inline(always)]
+    pub(crate) fn view(frame: &[u8]) -> Option<&Self> {
+        Self::ref_from_prefix(frame).ok().map(|(usual, _)| usual)
+    }
+
+    /// Views a frame that is long enough, to change it.
+    #[inline(always)]
+    pub(crate) fn view_mut(frame: &mut [u8]) -> Option<&mut Self> {
+        Self::mut_from_prefix(frame).ok().map(|(usual, _)| usual)
+    }
+
+    /// Whether it is addressed to `mac` and is IPv4 without options, no fragment, with a right header checksum. Computed without
+    /// branches: nearly always the answer is yes.
+    #[inline(always)]
+    pub(crate) fn is_right(&self, mac: Mac) -> bool {
+        const KIND: [u8; 4] = [(ethernet::IPV4 >> 8) as u8, ethernet::IPV4 as u8, 0x45, 0];
+        const LOOK_AT: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
+        const FRAGMENT: u16 = MF | OFFSET;
+        let [a, b, c, d, e, f, ..] = self.macs;
+        let to = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+        let [a, b, c, d, e, f] = mac.0;
+        let us = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+        let kind = (u32::from_ne_bytes(self.kind) ^ u32::from_ne_bytes(KIND)) & LOOK_AT;
+        let fragment = self.flags_offset.get() & FRAGMENT;
+        let wrong = (to ^ us) | u64::from(kind) | u64::from(fragment);
+        wrong == 0 && self.sum_is_right()
+    }
+
+    #[inline(always)]
+    fn sum_is_right(&self) -> bool {
+        let bytes: &[u8; Self::LEN] = zerocopy::transmute_ref!(self);
+        match bytes[Ethernet::LEN..].first_chunk() {
+            Some(header) => Sum::is_right(header),
+            None => false,
+        }
+    }
+
+    /// Bytes of the IP packet.
+    #[inline(always)]
+    pub(crate) fn total_len(&self) -> u16 {
+        self.total_len.get()
+    }
+
+    /// Whether it may not be fragmented.
+    #[inline(always)]
+    pub(crate) fn dont_fragment(&self) -> bool {
+        self.flags_offset.get() & DF != 0
+    }
+
+    /// Time to live.
+    #[inline(always)]
+    pub(crate) fn ttl(&self) -> u8 {
+        self.ttl
+    }
+
+    /// Protocol of the payload.
+    #[inline(always)]
+    pub(crate) fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// Addresses and ports.
+    #[inline(always)]
+    pub(crate) fn ends(&self) -> &Ends {
+        &self.ends
+    }
+
+    /// TCP control bits.
+    #[inline(always)]
+    pub(crate) fn tcp_flags(&self) -> u8 {
+        self.tcp_flags
+    }
+
+    /// Whether the sender of a UDP packet computed a checksum.
+    #[inline(always)]
+    pub(crate) fn has_udp_checksum(&self) -> bool {
+        self.udp_checksum.get() != 0
+    }
+
+    /// Addresses the frame (destination, then source) and takes one off the TTL, which must not be zero.
+    #[inline(always)]
+    pub(crate) fn pass_on(&mut self, macs: [u8; 12]) {
+        self.macs = macs;
+        self.take_ttl(0);
+    }
+
+    /// Like [`Usual::pass_on`] with other addresses and ports; `delta` is what they add to the sums (RFC 1624, equation 3).
+    #[inline(always)]
+    pub(crate) fn translate(&mut self, macs: [u8; 12], ends: Ends, delta: Delta) {
+        self.macs = macs;
+        self.take_ttl(delta.ip);
+        self.ends = ends;
+        if self.protocol == protocol::TCP {
+            let sum = Sum::of_checksum(self.tcp_checksum.get()).word(delta.l4);
+            self.tcp_checksum.set(sum.checksum());
+        } else if self.has_udp_checksum() {
+            let sum = Sum::of_checksum(self.udp_checksum.get()).word(delta.l4);
+            // Zero would mean that there is none (RFC 768).
+            let checksum = sum.checksum();
+            let none = if checksum == 0 { 0xffff } else { 0 };
+            self.udp_checksum.set(checksum | none);
+        }
+    }
+
+    #[inline(always)]
+    fn take_ttl(&mut self, delta: u16) {
+        self.ttl = self.ttl.wrapping_sub(1);
+        let sum = Sum::of_checksum(self.checksum.get());
+        let sum = sum.word(Ipv4::TTL_LESS).word(delta);
+        self.checksum.set(sum.checksum());
+    }
+}
+
+const _: () = assert!(Usual::LEN == 54, "Ethernet, IPv4 and TCP");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parse::tests::{MAC, syn};
+
+    #[test]
+    fn every_wrong_bit_that_matters_is_seen() {
+        let right = syn();
+        assert!(Usual::view(&right).unwrap().is_right(MAC));
+        let unlooked_at = |byte: usize| matches!(byte, 6..12 | 34..);
+        for byte in 0..Usual::LEN {
+            for bit in 0..8 {
+                let mut frame = syn();
+                frame[byte] ^= 1 << bit;
+                let is_right = Usual::view(&frame).unwrap().is_right(MAC);
+                assert_eq!(is_right, unlooked_at(byte), "byte {byte}, bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_shorter_than_the_headers_is_not_viewed() {
+        assert!(Usual::view(&syn()[..Usual::LEN - 1]).is_none());
+    }
+}
