@@ -292,6 +292,7 @@ impl FakeDaemon {
         let server = RealServer {
             address,
             method: params.method,
+            tunnel: params.tunnel,
             weight: params.weight,
             upper_threshold: params.upper_threshold,
             lower_threshold: params.lower_threshold,
@@ -309,6 +310,7 @@ impl FakeDaemon {
         let server = server_position(&self.services[at], params.address)?;
         let server = &mut self.services[at].real_servers[server];
         server.method = params.method.unwrap_or(server.method);
+        server.tunnel = params.tunnel.unwrap_or(server.tunnel);
         server.weight = params.weight.unwrap_or(server.weight);
         server.upper_threshold = params.upper_threshold.unwrap_or(server.upper_threshold);
         server.lower_threshold = params.lower_threshold.unwrap_or(server.lower_threshold);
@@ -389,6 +391,7 @@ impl FakeDaemon {
         self.revision += 1;
         write(&Applied {
             revision: self.revision,
+            warnings: Vec::new(),
         })
     }
 }

@@ -52,6 +52,8 @@ drop_reasons! {
     ServerGone = "server_gone",
     /// No real server may take a new connection; the client got an ICMP port unreachable.
     NoServer = "no_server",
+    /// The real server is behind a GRE, GUE or IPv6 tunnel, which this version cannot make.
+    UnsupportedTunnel = "unsupported_tunnel",
     /// The connection table is full.
     TableFull = "table_full",
     /// FULLNAT found no free local address and port for the real server.

@@ -21,7 +21,7 @@ use crate::packet::icmp::Problem;
 use crate::packet::tcp;
 use crate::parse::{Flow, Parsed, parse, parse_usual};
 use crate::sched::Request;
-use crate::service::{Method, Protocol, RealServerSpec, ServiceId, Services};
+use crate::service::{Method, Protocol, RealServerSpec, ServiceId, Services, Tunnel};
 use crate::stats::WorkerCells;
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
 
@@ -422,8 +422,11 @@ impl<P: Port> Pipeline<P> {
         client: &FlowKey,
     ) -> Result<Hit, DropReason> {
         let std::net::IpAddr::V4(addr) = server.addr else {
-            unreachable!("control refuses IPv6 servers");
+            return Err(DropReason::UnsupportedTunnel);
         };
+        if server.method == Method::Tun && server.tunnel != Tunnel::Ipip {
+            return Err(DropReason::UnsupportedTunnel);
+        }
         let port = if server.port == 0 {
             client.dst_port
         } else {

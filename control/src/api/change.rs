@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, ServiceRef};
+use super::{Method, ServiceRef, Tunnel};
 
 /// `service_add` and `service_set`. `service_set` leaves what is not given as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,9 @@ pub struct RealServerAdd {
     /// How packets get there.
     #[serde(default)]
     pub method: Method,
+    /// For [`Method::Tun`]: what the tunnel is made of.
+    #[serde(default, skip_serializing_if = "Tunnel::is_ipip")]
+    pub tunnel: Tunnel,
     /// 0 takes no new connections.
     #[serde(default = "default_weight")]
     pub weight: u32,
@@ -76,6 +79,9 @@ pub struct RealServerSet {
     /// How packets of new connections get there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<Method>,
+    /// What the tunnel is made of. Another method than [`Method::Tun`] forgets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<Tunnel>,
     /// 0 takes no new connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u32>,
@@ -106,10 +112,13 @@ pub struct SettingSet {
 }
 
 /// What a change answers once every worker has applied it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
     /// The revision of the configuration with the change in it.
     pub revision: u64,
+    /// What this version configures and lists, but does not forward.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 pub(crate) fn default_scheduler() -> String {

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, LaddrRef, Method, Rates, ServiceRef};
+use super::{Counters, LaddrRef, Method, Rates, ServiceRef, Tunnel};
 
 /// `service_list` and `real_server_list`: of one service, or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub struct RealServer {
     pub address: SocketAddr,
     /// How packets get there.
     pub method: Method,
+    /// For [`Method::Tun`]: what the tunnel is made of.
+    #[serde(default, skip_serializing_if = "Tunnel::is_ipip")]
+    pub tunnel: Tunnel,
     /// Weight.
     pub weight: u32,
     /// Upper threshold; 0 for none.

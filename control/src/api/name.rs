@@ -12,6 +12,19 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// In lower case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
 }
 
 /// Which service.
@@ -37,6 +50,49 @@ pub enum Method {
     Tun,
     /// FULLNAT.
     FullNat,
+}
+
+/// What a tunnel is made of ([`Method::Tun`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Tunnel {
+    /// IP in IP (RFC 2003).
+    #[default]
+    Ipip,
+    /// GRE (RFC 2784).
+    Gre {
+        /// `none` or `full`.
+        #[serde(default)]
+        checksum: TunnelChecksum,
+    },
+    /// Generic UDP encapsulation.
+    Gue {
+        /// UDP port that the real server listens on.
+        port: u16,
+        /// Of the UDP header.
+        #[serde(default)]
+        checksum: TunnelChecksum,
+    },
+}
+
+impl Tunnel {
+    /// Whether it is the default.
+    pub fn is_ipip(&self) -> bool {
+        *self == Self::Ipip
+    }
+}
+
+/// The checksum of a tunnel's header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TunnelChecksum {
+    /// None.
+    #[default]
+    None,
+    /// Over the whole packet.
+    Full,
+    /// Remote checksum offload; GUE only.
+    Remote,
 }
 
 /// `laddr_add` and `laddr_delete`.

@@ -55,6 +55,7 @@ impl RealServer {
             service,
             address: self.address,
             method: self.method,
+            tunnel: self.tunnel,
             weight: self.weight,
             upper_threshold: self.upper_threshold,
             lower_threshold: self.lower_threshold,

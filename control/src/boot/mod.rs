@@ -328,6 +328,9 @@ pub struct RealServer {
     /// How packets get there.
     #[serde(default)]
     pub method: api::Method,
+    /// For method `tun`: what the tunnel is made of.
+    #[serde(default)]
+    pub tunnel: api::Tunnel,
     /// Weight.
     #[serde(default = "api::default_weight")]
     pub weight: u32,

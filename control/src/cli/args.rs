@@ -249,6 +249,9 @@ With dr and tun the port is the service's whatever is given.")]
         /// How packets get there.
         #[arg(short, long, value_enum, default_value_t = MethodArg::Dr)]
         method: MethodArg,
+        /// With method tun, what the tunnel is made of: ipip, gre, gre:full, gue:PORT, gue:PORT:full, gue:PORT:remote (the checksum).
+        #[arg(long, value_name = "TUNNEL", value_parser = tunnel)]
+        tunnel: Option<api::Tunnel>,
         /// Share of the new connections; 0 takes none.
         #[arg(short, long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
         weight: u32,
@@ -287,6 +290,9 @@ pub(super) struct ServerChange {
     /// How packets of new connections get there.
     #[arg(short, long, value_enum)]
     pub(super) method: Option<MethodArg>,
+    /// With method tun, what the tunnel is made of, as with `add`.
+    #[arg(long, value_name = "TUNNEL", value_parser = tunnel)]
+    pub(super) tunnel: Option<api::Tunnel>,
     /// Share of the new connections; 0 takes none.
     #[arg(short, long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u32).range(..=i64::from(i32::MAX)))]
     pub(super) weight: Option<u32>,
@@ -417,6 +423,7 @@ impl ConnectionArgs {
 pub(super) enum ProtocolArg {
     Tcp,
     Udp,
+    Sctp,
 }
 
 impl From<ProtocolArg> for api::Protocol {
@@ -424,6 +431,7 @@ impl From<ProtocolArg> for api::Protocol {
         match protocol {
             ProtocolArg::Tcp => Self::Tcp,
             ProtocolArg::Udp => Self::Udp,
+            ProtocolArg::Sctp => Self::Sctp,
         }
     }
 }
@@ -444,6 +452,37 @@ impl From<MethodArg> for api::Method {
             MethodArg::Tun => Self::Tun,
             MethodArg::Fullnat => Self::FullNat,
         }
+    }
+}
+
+fn tunnel(text: &str) -> Result<api::Tunnel, String> {
+    let expected =
+        || "expected ipip, gre, gre:full, gue:PORT, gue:PORT:full or gue:PORT:remote".to_owned();
+    let checksum = |word| match word {
+        None | Some("none") => Ok(api::TunnelChecksum::None),
+        Some("full") => Ok(api::TunnelChecksum::Full),
+        Some("remote") => Ok(api::TunnelChecksum::Remote),
+        Some(_) => Err(expected()),
+    };
+    let mut words = text.split(':');
+    let tunnel = match words.next() {
+        Some("ipip") => api::Tunnel::Ipip,
+        Some("gre") => api::Tunnel::Gre {
+            checksum: checksum(words.next())?,
+        },
+        Some("gue") => {
+            let port = words.next().and_then(|port| port.parse().ok());
+            api::Tunnel::Gue {
+                port: port.ok_or_else(expected)?,
+                checksum: checksum(words.next())?,
+            }
+        }
+        _ => return Err(expected()),
+    };
+    if words.next().is_some() {
+        Err(expected())
+    } else {
+        Ok(tunnel)
     }
 }
 
@@ -470,6 +509,30 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn tunnels_are_a_type_with_port_and_checksum() {
+        use api::{Tunnel, TunnelChecksum};
+        let gre = |checksum| Ok(Tunnel::Gre { checksum });
+        assert_eq!(tunnel("ipip"), Ok(Tunnel::Ipip));
+        assert_eq!(tunnel("gre"), gre(TunnelChecksum::None));
+        assert_eq!(tunnel("gre:full"), gre(TunnelChecksum::Full));
+        let gue = Tunnel::Gue {
+            port: 6080,
+            checksum: TunnelChecksum::Remote,
+        };
+        assert_eq!(tunnel("gue:6080:remote"), Ok(gue));
+        for wrong in [
+            "gue",
+            "gue:x",
+            "gre:some",
+            "ipip:full",
+            "gue:1:full:2",
+            "vxlan",
+        ] {
+            assert!(tunnel(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::args::{LaddrCommand, ServerCommand, ServiceCommand};
 use super::output::{Columns, json, short, yes_no};
 use super::{Failure, decode, encode};
-use crate::api::{self, Applied, Method, Protocol, ServiceRef};
+use crate::api::{self, Applied, Method, ServiceRef};
 use crate::client::Rpc;
 
 /// `sluice service …`.
@@ -110,6 +110,7 @@ pub(super) fn server(
         ServerCommand::Add {
             server,
             method,
+            tunnel,
             weight,
             upper_threshold,
             lower_threshold,
@@ -120,6 +121,7 @@ pub(super) fn server(
                 service,
                 address,
                 method,
+                tunnel: tunnel.unwrap_or_default(),
                 weight,
                 upper_threshold,
                 lower_threshold,
@@ -135,6 +137,7 @@ pub(super) fn server(
                 service,
                 address,
                 method: wanted.method.map(Into::into),
+                tunnel: wanted.tunnel,
                 weight: wanted.weight,
                 upper_threshold: wanted.upper_threshold,
                 lower_threshold: wanted.lower_threshold,
@@ -218,8 +221,12 @@ impl Change<'_> {
         if self.as_json {
             return Ok(json(self.out, &answer)?);
         }
-        let Applied { revision } = decode(method, answer)?;
-        Ok(writeln!(self.out, "{said} (revision {revision})")?)
+        let Applied { revision, warnings } = decode(method, answer)?;
+        writeln!(self.out, "{said} (revision {revision})")?;
+        for warning in warnings {
+            writeln!(self.out, "! {warning}")?;
+        }
+        Ok(())
     }
 
     /// Says so if the service that was just added matches nothing yet.
@@ -247,15 +254,7 @@ impl Change<'_> {
 
 /// A service as people say it: `tcp 10.0.0.1:80`.
 pub(super) fn name(service: ServiceRef) -> String {
-    let protocol = protocol_name(service.protocol);
-    format!("{protocol} {}", service.address)
-}
-
-pub(super) fn protocol_name(protocol: Protocol) -> &'static str {
-    match protocol {
-        Protocol::Tcp => "tcp",
-        Protocol::Udp => "udp",
-    }
+    format!("{} {}", service.protocol.name(), service.address)
 }
 
 pub(super) fn method_name(method: Method) -> &'static str {

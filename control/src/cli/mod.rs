@@ -160,6 +160,7 @@ fn front_end(
 ) -> Result<u8, Failure> {
     let outcome = ipvsadm::run(words, streams.stdin, rpc);
     let _unsaid = streams.err.write_all(outcome.err.as_bytes());
+    let _unsaid = streams.err.write_all(outcome.note.as_bytes());
     streams.out.write_all(outcome.out.as_bytes())?;
     streams.out.flush()?;
     Ok(u8::try_from(outcome.rc).unwrap_or(255))

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::args::ConnectionArgs;
-use super::change::{method_name, protocol_name};
+use super::change::method_name;
 use super::output::{self, Columns, duration, percent};
 use super::status::missing_interfaces;
 use super::{Failure, Streams, decode, encode};
@@ -242,7 +242,7 @@ fn connection_line(out: &mut dyn Write, connection: &api::Connection) -> Result<
         .local
         .map_or_else(|| "-".to_owned(), |local| local.to_string());
     let cells = [
-        protocol_name(connection.protocol),
+        connection.protocol.name(),
         &connection.state,
         &expires,
         &connection.client.to_string(),

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::api::{
-    LaddrRef, Method, Protocol, RealServerAdd, RealServerRef, RealServerSet, ServiceAdd,
-    ServiceOnly, ServiceRef, ServiceSet,
+    LaddrRef, Method, RealServerAdd, RealServerRef, RealServerSet, ServiceAdd, ServiceOnly,
+    ServiceRef, ServiceSet, Tunnel,
 };
 
 /// One wish of an operator, with the parameters of the JSON-RPC method of the same name.
@@ -56,12 +56,20 @@ impl fmt::Display for Change {
             Self::RealServerAdd(p) => {
                 write!(f, "real_server_add {} {}", Name(&p.service), p.address)?;
                 write!(f, " method={} weight={}", method(p.method), p.weight)?;
+                given(
+                    f,
+                    "tunnel",
+                    Some(p.tunnel)
+                        .filter(|tunnel| !tunnel.is_ipip())
+                        .map(tunnel),
+                )?;
                 given(f, "upper_threshold", Some(p.upper_threshold))?;
                 given(f, "lower_threshold", Some(p.lower_threshold))
             }
             Self::RealServerSet(p) => {
                 write!(f, "real_server_set {} {}", Name(&p.service), p.address)?;
                 given(f, "method", p.method.map(method))?;
+                given(f, "tunnel", p.tunnel.map(tunnel))?;
                 given(f, "weight", p.weight)?;
                 given(f, "upper_threshold", p.upper_threshold)?;
                 given(f, "lower_threshold", p.lower_threshold)
@@ -80,11 +88,7 @@ pub(super) struct Name<'a>(pub(super) &'a ServiceRef);
 
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let protocol = match self.0.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-        };
-        write!(f, "{protocol} {}", self.0.address)
+        write!(f, "{} {}", self.0.protocol.name(), self.0.address)
     }
 }
 
@@ -94,6 +98,14 @@ fn method(method: Method) -> &'static str {
         Method::Dr => "dr",
         Method::Tun => "tun",
         Method::FullNat => "fullnat",
+    }
+}
+
+fn tunnel(tunnel: Tunnel) -> String {
+    match tunnel {
+        Tunnel::Ipip => "ipip".to_owned(),
+        Tunnel::Gre { checksum } => format!("gre/{checksum:?}").to_lowercase(),
+        Tunnel::Gue { port, checksum } => format!("gue:{port}/{checksum:?}").to_lowercase(),
     }
 }
 
@@ -112,11 +124,12 @@ mod tests {
     fn the_log_shows_what_was_given_and_nothing_else() {
         let change = Change::RealServerSet(RealServerSet {
             service: ServiceRef {
-                protocol: Protocol::Tcp,
+                protocol: crate::api::Protocol::Tcp,
                 address: "10.0.0.1:80".parse().unwrap(),
             },
             address: "192.168.1.2:80".parse().unwrap(),
             method: None,
+            tunnel: None,
             weight: Some(0),
             upper_threshold: None,
             lower_threshold: None,

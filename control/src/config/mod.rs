@@ -9,6 +9,7 @@ mod services;
 mod slots;
 mod trash;
 mod valid;
+mod warnings;
 pub mod words;
 
 use std::collections::HashSet;

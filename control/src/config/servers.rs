@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use sluice_dataplane::command::ServiceEdit;
-use sluice_dataplane::service::{Method, RealServerSpec, RsId, ServiceSpec};
+use sluice_dataplane::service::{Method, RealServerSpec, RsId, ServiceSpec, Tunnel};
 
 use super::change::Name;
 use super::slots::Slot;
@@ -22,6 +22,7 @@ impl Config {
         let spec = spec.clone();
         let method = words::method(add.method);
         let address = valid::server_address(add.address, method, &add.service)?;
+        valid::tunnel(add.tunnel, method)?;
         valid::numbers(add.weight, add.upper_threshold, add.lower_threshold)?;
         if position(&spec, address).is_some() {
             return Err(ApiError::new(
@@ -46,6 +47,7 @@ impl Config {
                 addr: address.ip(),
                 port: address.port(),
                 method,
+                tunnel: words::tunnel(add.tunnel),
                 weight: add.weight,
                 last_weight: add.weight,
                 upper_threshold: add.upper_threshold,
@@ -68,6 +70,14 @@ impl Config {
             server.method = words::method(method);
             same_port(&server, &set.service)?;
             laddr_for(server.method, &spec, &set.service)?;
+            valid::same_family(server.addr, server.method, &set.service)?;
+            if server.method != Method::Tun {
+                server.tunnel = Tunnel::Ipip;
+            }
+        }
+        if let Some(tunnel) = set.tunnel {
+            valid::tunnel(tunnel, server.method)?;
+            server.tunnel = words::tunnel(tunnel);
         }
         server.weight = set.weight.unwrap_or(server.weight);
         server.upper_threshold = set.upper_threshold.unwrap_or(server.upper_threshold);

@@ -84,7 +84,7 @@ impl Config {
 
     pub(super) fn laddr_add(&mut self, which: &LaddrRef) -> Result<Effect, ApiError> {
         let (birth, spec) = self.find(&which.service)?;
-        valid::laddr(which.address)?;
+        valid::laddr(which.address, &which.service)?;
         if spec.laddrs.contains(&which.address) {
             return Err(ApiError::new(
                 ErrorKind::LaddrExists,

@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use sluice_dataplane::service::{Tunnel, TunnelChecksum};
 
 use super::*;
 use crate::api::{LaddrRef, RealServerAdd, RealServerRef, RealServerSet, ServiceAdd, ServiceOnly};
@@ -307,6 +308,7 @@ fn refusals_name_their_kind_and_their_parameter() {
     driver.ok(add_service(WEB));
     driver.ok(add(WEB, RS1, json!({})));
     let v6 = "[2001:db8::1]:80";
+    driver.ok(add_service(v6));
     let unknown = Change::ServiceAdd(ServiceAdd {
         service: tcp("10.0.0.2:80"),
         scheduler: "best".to_owned(),
@@ -324,7 +326,6 @@ fn refusals_name_their_kind_and_their_parameter() {
             ErrorKind::InvalidParams,
             "service.address",
         ),
-        (add_service(v6), ErrorKind::InvalidParams, "service.address"),
         (unknown, ErrorKind::NoSuchScheduler, "scheduler"),
         (
             delete_service("10.0.0.9:80"),
@@ -355,6 +356,52 @@ fn refusals_name_their_kind_and_their_parameter() {
         let error = driver.refused(change.clone());
         assert_eq!(error.kind(), kind, "{change}");
         assert_eq!(error.data.path.as_deref(), Some(path), "{change}");
+    }
+}
+
+#[test]
+fn tunnels_belong_to_tun_and_reach_the_other_address_family() {
+    let mut driver = Driver::small();
+    driver.ok(add_service(WEB));
+    let gue = json!({"type": "gue", "port": 6080, "checksum": "full"});
+    driver.ok(add(WEB, RS1, json!({"method": "tun", "tunnel": gue})));
+    let stored = |driver: &Driver| driver.config.service(&tcp(WEB)).unwrap().real_servers[0].tunnel;
+    let expected = Tunnel::Gue {
+        port: 6080,
+        checksum: TunnelChecksum::Full,
+    };
+    assert_eq!(stored(&driver), expected);
+    driver.ok(set(WEB, RS1, json!({"weight": 5})));
+    assert_eq!(stored(&driver), expected);
+    driver.ok(set(WEB, RS1, json!({"method": "dr"})));
+    assert_eq!(stored(&driver), Tunnel::Ipip);
+
+    let v6 = "[2001:db8::2]:80";
+    driver.ok(add(WEB, v6, json!({"method": "tun"})));
+    let cases = [
+        (set(WEB, RS1, json!({"tunnel": gue})), "tunnel"),
+        (set(WEB, v6, json!({"method": "nat"})), "address"),
+        (
+            add(
+                WEB,
+                RS2,
+                json!({"method": "tun", "tunnel": {"type": "gre", "checksum": "remote"}}),
+            ),
+            "tunnel",
+        ),
+        (
+            add(
+                WEB,
+                RS2,
+                json!({"method": "tun", "tunnel": {"type": "gue", "port": 0}}),
+            ),
+            "tunnel",
+        ),
+    ];
+    for (change, path) in cases {
+        let error = driver.refused(change);
+        assert_eq!(error.kind(), ErrorKind::InvalidParams);
+        assert_eq!(error.data.path.as_deref(), Some(path));
     }
 }
 

@@ -6,7 +6,7 @@ use sluice_dataplane::sched::MH_MAX_SERVERS;
 use sluice_dataplane::service::{Method, SchedulerFlags, SchedulerKind, ServiceKey};
 
 use super::words;
-use crate::api::{ErrorKind, ServiceRef};
+use crate::api::{ErrorKind, ServiceRef, Tunnel, TunnelChecksum};
 use crate::api_error::ApiError;
 
 /// The largest weight and threshold: IPVS keeps both in signed 32 bits (`SEMANTICS.md` section 3).
@@ -15,11 +15,11 @@ pub const MAX_NUMBER: u32 = i32::MAX as u32;
 /// The key of a service that may be added.
 pub(super) fn new_service(service: &ServiceRef) -> Result<ServiceKey, ApiError> {
     let address = service.address;
-    unicast_v4(address.ip(), "service", "service.address")?;
+    unicast(address.ip(), "service", "service.address")?;
     // No client ever sends to these from elsewhere.
-    if let IpAddr::V4(vip) = address.ip()
-        && (vip.is_loopback() || vip.octets()[0] >= 240)
-    {
+    let vip = address.ip();
+    let reserved = matches!(vip, IpAddr::V4(vip) if vip.octets()[0] >= 240);
+    if vip.is_loopback() || reserved {
         let why = format!("service {vip} is not a unicast address that clients can reach");
         return Err(ApiError::new(ErrorKind::InvalidParams, why).at("service.address"));
     }
@@ -99,16 +99,52 @@ pub(super) fn server_address(
     method: Method,
     service: &ServiceRef,
 ) -> Result<SocketAddr, ApiError> {
-    unicast_v4(address.ip(), "real server", "address")?;
+    unicast(address.ip(), "real server", "address")?;
+    same_family(address.ip(), method, service)?;
     Ok(match method {
         Method::Nat | Method::FullNat => address,
         Method::Dr | Method::Tun => SocketAddr::new(address.ip(), service.address.port()),
     })
 }
 
+/// Only a tunnel takes packets of one family to a server of the other.
+pub(super) fn same_family(
+    server: IpAddr,
+    method: Method,
+    service: &ServiceRef,
+) -> Result<(), ApiError> {
+    if server.is_ipv4() != service.address.is_ipv4() && method != Method::Tun {
+        return Err(ApiError::new(
+            ErrorKind::InvalidParams,
+            format!("real server {server} is of another address family than its service, which only a tunnel (method tun) can reach"),
+        )
+        .at("address"));
+    }
+    Ok(())
+}
+
+/// What a tunnel is made of, with the method that it belongs to.
+pub(super) fn tunnel(tunnel: Tunnel, method: Method) -> Result<(), ApiError> {
+    let refuse = |why: &str| Err(ApiError::new(ErrorKind::InvalidParams, why).at("tunnel"));
+    match tunnel {
+        Tunnel::Ipip => Ok(()),
+        _ if method != Method::Tun => refuse("only a real server of method tun has a tunnel"),
+        Tunnel::Gre {
+            checksum: TunnelChecksum::Remote,
+        } => refuse("remote checksum offload is for gue, not gre"),
+        Tunnel::Gue { port: 0, .. } => refuse("a gue tunnel needs a port from 1 to 65535"),
+        Tunnel::Gre { .. } | Tunnel::Gue { .. } => Ok(()),
+    }
+}
+
 /// A local address.
-pub(super) fn laddr(address: Ipv4Addr) -> Result<(), ApiError> {
-    unicast_v4(IpAddr::V4(address), "local address", "address")
+pub(super) fn laddr(address: Ipv4Addr, service: &ServiceRef) -> Result<(), ApiError> {
+    if service.address.is_ipv6() {
+        let why =
+            format!("FULLNAT is for IPv4: local address {address} is of no use to an IPv6 service");
+        return Err(ApiError::new(ErrorKind::InvalidParams, why).at("address"));
+    }
+    unicast(IpAddr::V4(address), "local address", "address")
 }
 
 /// A real server's weight and thresholds together.
@@ -138,17 +174,13 @@ pub(super) fn numbers(weight: u32, upper: u32, lower: u32) -> Result<(), ApiErro
     Ok(())
 }
 
-fn unicast_v4(address: IpAddr, whose: &str, path: &str) -> Result<(), ApiError> {
+fn unicast(address: IpAddr, whose: &str, path: &str) -> Result<(), ApiError> {
     let refuse = |why: String| Err(ApiError::new(ErrorKind::InvalidParams, why).at(path));
-    match address {
-        IpAddr::V6(address) => refuse(format!(
-            "{whose} {address} is IPv6, which sluice cannot do yet: give an IPv4 address"
-        )),
-        IpAddr::V4(v4) if v4.is_unspecified() || v4.is_multicast() || v4.is_broadcast() => {
-            refuse(format!("{whose} {v4} is not a unicast address"))
-        }
-        IpAddr::V4(_) => Ok(()),
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    if address.is_unspecified() || address.is_multicast() || broadcast {
+        return refuse(format!("{whose} {address} is not a unicast address"));
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -212,7 +244,7 @@ mod tests {
                 address: address.parse().unwrap(),
             })
         };
-        for bad in ["127.0.0.1:80", "127.255.0.1:80", "240.0.0.1:80"] {
+        for bad in ["127.0.0.1:80", "127.255.0.1:80", "240.0.0.1:80", "[::1]:80"] {
             let error = check(bad).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidParams, "{bad}");
             assert_eq!(error.data.path.as_deref(), Some("service.address"));
@@ -221,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn only_unicast_ipv4_addresses_pass() {
-        for bad in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "2001:db8::1"] {
-            let error = unicast_v4(bad.parse().unwrap(), "service", "service.address").unwrap_err();
+    fn only_unicast_addresses_pass() {
+        for bad in ["0.0.0.0", "224.0.0.1", "255.255.255.255", "::", "ff02::1"] {
+            let error = unicast(bad.parse().unwrap(), "service", "service.address").unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidParams, "{bad}");
         }
-        for good in ["10.0.0.1", "127.0.0.1", "203.0.113.255"] {
-            assert!(unicast_v4(good.parse().unwrap(), "service", "x").is_ok());
+        for good in ["10.0.0.1", "127.0.0.1", "203.0.113.255", "2001:db8::1"] {
+            assert!(unicast(good.parse().unwrap(), "service", "x").is_ok());
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use sluice_dataplane::service::{
-    Method, Protocol, RealServerSpec, SchedulerFlags, SchedulerKind, ServiceKey,
+    Method, Protocol, RealServerSpec, SchedulerFlags, SchedulerKind, ServiceKey, Tunnel,
+    TunnelChecksum,
 };
 
 use crate::api;
@@ -17,7 +18,7 @@ pub fn service_key(service: &api::ServiceRef) -> ServiceKey {
     }
 }
 
-/// The interface's name of a service; `None` for those that it cannot name yet (firewall marks, SCTP).
+/// The interface's name of a service; `None` for those that it cannot name yet (firewall marks).
 pub fn service_ref(key: &ServiceKey) -> Option<api::ServiceRef> {
     match *key {
         ServiceKey::Address {
@@ -25,7 +26,7 @@ pub fn service_ref(key: &ServiceKey) -> Option<api::ServiceRef> {
             addr,
             port,
         } => Some(api::ServiceRef {
-            protocol: api_protocol(protocol)?,
+            protocol: api_protocol(protocol),
             address: SocketAddr::new(addr, port),
         }),
         ServiceKey::Mark { .. } => None,
@@ -37,15 +38,60 @@ pub fn protocol(protocol: api::Protocol) -> Protocol {
     match protocol {
         api::Protocol::Tcp => Protocol::Tcp,
         api::Protocol::Udp => Protocol::Udp,
+        api::Protocol::Sctp => Protocol::Sctp,
     }
 }
 
-/// The interface's name of a protocol, if it has one.
-pub fn api_protocol(protocol: Protocol) -> Option<api::Protocol> {
+/// The interface's name of a protocol.
+pub fn api_protocol(protocol: Protocol) -> api::Protocol {
     match protocol {
-        Protocol::Tcp => Some(api::Protocol::Tcp),
-        Protocol::Udp => Some(api::Protocol::Udp),
-        Protocol::Sctp => None,
+        Protocol::Tcp => api::Protocol::Tcp,
+        Protocol::Udp => api::Protocol::Udp,
+        Protocol::Sctp => api::Protocol::Sctp,
+    }
+}
+
+/// The dataplane's name of a tunnel.
+pub fn tunnel(tunnel: api::Tunnel) -> Tunnel {
+    let checksum = |checksum| match checksum {
+        api::TunnelChecksum::None => TunnelChecksum::None,
+        api::TunnelChecksum::Full => TunnelChecksum::Full,
+        api::TunnelChecksum::Remote => TunnelChecksum::Remote,
+    };
+    match tunnel {
+        api::Tunnel::Ipip => Tunnel::Ipip,
+        api::Tunnel::Gre { checksum: sum } => Tunnel::Gre {
+            checksum: checksum(sum),
+        },
+        api::Tunnel::Gue {
+            port,
+            checksum: sum,
+        } => Tunnel::Gue {
+            port,
+            checksum: checksum(sum),
+        },
+    }
+}
+
+/// The interface's name of a tunnel.
+pub fn api_tunnel(tunnel: Tunnel) -> api::Tunnel {
+    let checksum = |checksum| match checksum {
+        TunnelChecksum::None => api::TunnelChecksum::None,
+        TunnelChecksum::Full => api::TunnelChecksum::Full,
+        TunnelChecksum::Remote => api::TunnelChecksum::Remote,
+    };
+    match tunnel {
+        Tunnel::Ipip => api::Tunnel::Ipip,
+        Tunnel::Gre { checksum: sum } => api::Tunnel::Gre {
+            checksum: checksum(sum),
+        },
+        Tunnel::Gue {
+            port,
+            checksum: sum,
+        } => api::Tunnel::Gue {
+            port,
+            checksum: checksum(sum),
+        },
     }
 }
 

@@ -118,9 +118,7 @@ impl Listings {
         let Some(mut listing) = self.running.remove(&id) else {
             return;
         };
-        listing
-            .rows
-            .extend(slice.rows.iter().filter_map(connection));
+        listing.rows.extend(slice.rows.iter().map(connection));
         let next = match slice.cursor {
             Some(cursor) => Some(Place {
                 worker: worker.0,
@@ -226,9 +224,9 @@ fn number(text: &str) -> Option<u64> {
     digits.then(|| text.parse().ok())?
 }
 
-fn connection(row: &ConnRow) -> Option<Connection> {
-    Some(Connection {
-        protocol: words::api_protocol(row.protocol)?,
+fn connection(row: &ConnRow) -> Connection {
+    Connection {
+        protocol: words::api_protocol(row.protocol),
         state: row.state.name().to_owned(),
         expires_ms: row.expires_ms,
         client: SocketAddr::from(row.client),
@@ -237,5 +235,5 @@ fn connection(row: &ConnRow) -> Option<Connection> {
         local: row.local.map(SocketAddr::from),
         method: words::api_method(row.method),
         worker: row.worker.0,
-    })
+    }
 }

@@ -31,7 +31,7 @@ struct Call<'a> {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// `service` stands for `{"protocol": "tcp" or "udp", "address": "ADDRESS:PORT"}` throughout.
+/// `service` stands for `{"protocol": "tcp", "udp" or "sctp", "address": "ADDRESS:PORT"}` throughout.
 const METHODS: &[Method] = &[
     Method {
         name: "version",
@@ -60,7 +60,7 @@ const METHODS: &[Method] = &[
     },
     Method {
         name: "service_add",
-        description: "Adds a service. Parameters: service (an object: protocol, tcp or udp; address, as in 10.0.0.1:80), scheduler (wlc if not given), scheduler_flags (a list: flag-1 to flag-3, sh-fallback, sh-port, mh-fallback, mh-port). Answers the revision.",
+        description: "Adds a service. Parameters: service (an object: protocol, tcp, udp or sctp; address, as in 10.0.0.1:80), scheduler (wlc if not given), scheduler_flags (a list: flag-1 to flag-3, sh-fallback, sh-port, mh-fallback, mh-port). Answers the revision.",
         call: |controller, call| call.change(controller, Change::ServiceAdd),
     },
     Method {
@@ -88,12 +88,12 @@ const METHODS: &[Method] = &[
     },
     Method {
         name: "real_server_add",
-        description: "Adds a real server to a service. Parameters: service, address (as in 192.168.1.1:80), method (nat, dr, tun or fullnat; dr if not given), weight (1), upper_threshold (0, none), lower_threshold (0, three quarters of the upper). Answers the revision.",
+        description: "Adds a real server to a service. Parameters: service, address (as in 192.168.1.1:80), method (nat, dr, tun or fullnat; dr if not given), tunnel (of method tun, an object: type, ipip, gre or gue; checksum, none, full or remote; port, of gue), weight (1), upper_threshold (0, none), lower_threshold (0, three quarters of the upper). Answers the revision.",
         call: |controller, call| call.change(controller, Change::RealServerAdd),
     },
     Method {
         name: "real_server_set",
-        description: "Changes a real server; what is not given stays. Parameters: service, address, method, weight, upper_threshold, lower_threshold.",
+        description: "Changes a real server; what is not given stays. Parameters: service, address, method, tunnel, weight, upper_threshold, lower_threshold.",
         call: |controller, call| call.change(controller, Change::RealServerSet),
     },
     Method {
@@ -139,7 +139,7 @@ const METHODS: &[Method] = &[
             let changed = settings::with(controller.settings(), &values)?;
             let revision = controller.set_settings(changed);
             info!(revision, who = %call.peer, "setting_set {values:?}");
-            Ok(Controller::when_applied(revision))
+            Ok(Controller::when_applied(revision, Vec::new()))
         },
     },
     Method {
@@ -204,7 +204,7 @@ impl Call<'_> {
     ) -> Result<Reply, ApiError> {
         let change = change(self.params()?);
         let revision = controller.change(&change, self.peer)?;
-        Ok(Controller::when_applied(revision))
+        Ok(Controller::when_applied(revision, change.warnings()))
     }
 }
 

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sluice_dataplane::command::{Command, Event, Settings};
 use sluice_dataplane::service::RsId;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::api::{Applied, ErrorKind, KernelStats, PortStats};
 use crate::api_error::ApiError;
@@ -151,6 +151,9 @@ impl Controller {
             Ok(step) => {
                 let revision = self.take(step);
                 info!(revision, who = %peer, "{change}");
+                for warning in change.warnings() {
+                    warn!(revision, "{warning}");
+                }
                 Ok(revision)
             }
             Err(error) => {
@@ -290,8 +293,8 @@ impl Controller {
     }
 
     /// Changes answer this.
-    fn when_applied(revision: u64) -> Reply {
-        match serde_json::to_value(Applied { revision }) {
+    fn when_applied(revision: u64, warnings: Vec<String>) -> Reply {
+        match serde_json::to_value(Applied { revision, warnings }) {
             Ok(value) => Reply::WhenApplied { revision, value },
             Err(error) => Reply::Now(Err(ApiError::new(ErrorKind::Internal, error.to_string()))),
         }

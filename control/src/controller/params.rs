@@ -89,7 +89,7 @@ mod tests {
                 "service.address",
             ),
             (
-                json!({"service": {"protocol": "sctp", "address": "10.0.0.1:80"}, "address": good}),
+                json!({"service": {"protocol": "igmp", "address": "10.0.0.1:80"}, "address": good}),
                 "service.protocol",
             ),
             (

@@ -145,6 +145,7 @@ impl Controller {
         info!(who = %peer, service = ?filter.service, "service_zero");
         to_json(Applied {
             revision: self.revision(),
+            warnings: Vec::new(),
         })
     }
 }

@@ -137,6 +137,7 @@ impl Controller {
         RealServer {
             address: words::server_address(server),
             method: words::api_method(server.method),
+            tunnel: words::api_tunnel(server.tunnel),
             weight: server.weight,
             upper_threshold: server.upper_threshold,
             lower_threshold: server.lower_threshold,

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+pub(super) use crate::api::{Protocol, Tunnel, TunnelChecksum as Checksum};
+
 /// A command line, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Command {
@@ -39,24 +41,7 @@ pub(super) enum Command {
     ListLaddrs(Option<ServiceId>),
 }
 
-/// A transport protocol, in ipvsadm's order of listing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Protocol {
-    Tcp,
-    Udp,
-    Sctp,
-}
-
 impl Protocol {
-    /// As services(5) and lookups spell it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Udp => "udp",
-            Self::Sctp => "sctp",
-        }
-    }
-
     /// As listings show it.
     pub(super) fn title(self) -> &'static str {
         match self {
@@ -202,23 +187,6 @@ pub(super) enum Forward {
     Route,
     Tunnel(Tunnel),
     FullNat,
-}
-
-/// The encapsulation of a tunnel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Tunnel {
-    Ipip,
-    Gre { checksum: Checksum },
-    Gue { port: u16, checksum: Checksum },
-}
-
-/// The checksum of the encapsulating header.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Checksum {
-    #[default]
-    None,
-    Full,
-    Remote,
 }
 
 /// `-L`.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::command::{Command, Forward, List, Protocol, Server, Service, ServiceId, Tunnel, What};
+use super::command::{Command, Forward, List, Service, ServiceId, Tunnel, What};
 use super::listing::{self, Addresses};
 use super::names::Names;
 use super::parse::parse;
@@ -25,6 +25,7 @@ pub(super) struct Session<'a> {
     names: &'a dyn Names,
     out: String,
     err: String,
+    note: String,
 }
 
 /// Why a command failed: its exit code and its line on standard error.
@@ -42,6 +43,7 @@ impl<'a> Session<'a> {
             names,
             out: String::new(),
             err: String::new(),
+            note: String::new(),
         }
     }
 
@@ -56,6 +58,7 @@ impl<'a> Session<'a> {
             rc,
             out: self.out,
             err: self.err,
+            note: self.note,
         }
     }
 
@@ -135,7 +138,8 @@ impl<'a> Session<'a> {
                 let params = api::RealServerAdd {
                     service: known_service(server.service, Object::Server)?,
                     address: server.address,
-                    method: method(&server)?,
+                    method: method(server.forward),
+                    tunnel: tunnel(server.forward),
                     weight: server.weight,
                     upper_threshold: server.upper_threshold,
                     lower_threshold: server.lower_threshold,
@@ -146,7 +150,8 @@ impl<'a> Session<'a> {
                 let params = api::RealServerSet {
                     service: known_service(server.service, Object::Server)?,
                     address: server.address,
-                    method: Some(method(&server)?),
+                    method: Some(method(server.forward)),
+                    tunnel: Some(tunnel(server.forward)),
                     weight: Some(server.weight),
                     upper_threshold: Some(server.upper_threshold),
                     lower_threshold: Some(server.lower_threshold),
@@ -198,8 +203,12 @@ impl<'a> Session<'a> {
 
     fn change(&mut self, method: &str, params: &impl Serialize, object: Object) -> Done {
         let params = encode(params)?;
-        let done = ask::<Value>(self.rpc, method, params).map(drop);
-        done.map_err(|error| refused(&error, method, object))
+        let done = ask::<api::Applied>(self.rpc, method, params);
+        let applied = done.map_err(|error| refused(&error, method, object))?;
+        for warning in applied.warnings {
+            self.note.push_str(&format!("warning: {warning}\n"));
+        }
+        Ok(())
     }
 
     /// `-C`: one service after the other.
@@ -374,10 +383,10 @@ fn refused(error: &RpcError, method: &str, object: Object) -> Failure {
     failure(255, text)
 }
 
-/// Whether the daemon objects to an address as the kernel would. Of IPv6, which this version does not have at all, it has better to say.
+/// Whether the daemon objects to an address as the kernel would.
 fn is_bad_address(error: &RpcError) -> bool {
     let about_address = |path: &str| path.rsplit('.').next() == Some("address");
-    error.path().is_some_and(about_address) && !error.to_string().contains("IPv6")
+    error.path().is_some_and(about_address)
 }
 
 fn failure(rc: i32, text: impl Into<String>) -> Failure {
@@ -396,11 +405,6 @@ fn encode(params: &impl Serialize) -> Result<Value, Failure> {
 fn reference(id: ServiceId) -> Option<api::ServiceRef> {
     let ServiceId::Address { protocol, address } = id else {
         return None;
-    };
-    let protocol = match protocol {
-        Protocol::Tcp => api::Protocol::Tcp,
-        Protocol::Udp => api::Protocol::Udp,
-        Protocol::Sctp => return None,
     };
     Some(api::ServiceRef { protocol, address })
 }
@@ -423,17 +427,22 @@ fn new_service(service: &Service) -> Result<api::ServiceRef, Failure> {
     }
     match service.id {
         ServiceId::Mark { .. } => Err(not_yet("services of firewall marks (-f)")),
-        id => reference(id).ok_or_else(|| not_yet("SCTP services (--sctp-service)")),
+        id => reference(id).ok_or_else(|| not_yet("services of this kind")),
     }
 }
 
-fn method(server: &Server) -> Result<api::Method, Failure> {
-    Ok(match server.forward {
+fn method(forward: Forward) -> api::Method {
+    match forward {
         Forward::Masq => api::Method::Nat,
         Forward::Route => api::Method::Dr,
         Forward::FullNat => api::Method::FullNat,
-        Forward::Tunnel(Tunnel::Ipip) => api::Method::Tun,
-        Forward::Tunnel(Tunnel::Gre { .. }) => return Err(not_yet("GRE tunnels (--tun-type gre)")),
-        Forward::Tunnel(Tunnel::Gue { .. }) => return Err(not_yet("GUE tunnels (--tun-type gue)")),
-    })
+        Forward::Tunnel(_) => api::Method::Tun,
+    }
+}
+
+fn tunnel(forward: Forward) -> Tunnel {
+    match forward {
+        Forward::Tunnel(tunnel) => tunnel,
+        _ => Tunnel::Ipip,
+    }
 }

@@ -239,18 +239,6 @@ fn what_the_daemon_cannot_do_yet_is_said_in_one_line() {
         ),
         ("-A -f 1 -s rr", "services of firewall marks (-f)"),
         (
-            "-A --sctp-service 10.0.0.1:80 -s rr",
-            "SCTP services (--sctp-service)",
-        ),
-        (
-            "-a -u 10.0.0.1:53 -r 192.168.1.1 -i --tun-type gre",
-            "GRE tunnels (--tun-type gre)",
-        ),
-        (
-            "-a -u 10.0.0.1:53 -r 192.168.1.1 -i --tun-type gue --tun-port 6080",
-            "GUE tunnels (--tun-type gue)",
-        ),
-        (
             "--start-daemon master --mcast-interface eth0",
             "connection synchronisation (--start-daemon)",
         ),
@@ -315,18 +303,6 @@ fn errors_without_a_kernel_text_keep_the_daemons_words() {
     assert_eq!(
         fails(&mut other, "-a -t 10.0.0.1:80 -r 192.168.1.1"),
         (255, "unknown field `weigth`\n".to_owned())
-    );
-    let mut ipv6 = failing(
-        ErrorKind::InvalidParams,
-        Some("service.address"),
-        "IPv6 services come later",
-    );
-    assert_eq!(
-        fails(&mut ipv6, "-A -t [2001:db8::1]:80 -s rr"),
-        (
-            255,
-            "service.address: IPv6 services come later\n".to_owned()
-        )
     );
     let mut away = Failing(RpcError::PermissionDenied {
         socket: "/s".to_owned(),

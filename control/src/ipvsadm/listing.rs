@@ -247,7 +247,7 @@ pub(super) fn connections(connections: &[Connection], list: &List, names: &dyn N
         "IPVS connection entries\npro expire state       source             virtual            destination{engines}\n"
     );
     for connection in connections {
-        let protocol = super::command::Protocol::from(connection.protocol);
+        let protocol = connection.protocol;
         let show = |address| addresses.show(address, protocol.name());
         let seconds = connection.expires_ms / 1000;
         let _infallible = writeln!(

@@ -32,8 +32,10 @@ pub struct Outcome {
     pub rc: i32,
     /// Standard output.
     pub out: String,
-    /// Standard error.
+    /// Standard error, as stock ipvsadm has it.
     pub err: String,
+    /// Lines that come after it there and that stock ipvsadm does not have: how to mend a common slip, and warnings.
+    pub note: String,
 }
 
 /// Runs one command line (`args` without the program's name). `stdin` is read by `-R` only. Names are looked up as the system does.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::command::{Forward, Persistence, Protocol, SchedFlags, ServiceId, Tunnel};
+use super::command::{Forward, Persistence, SchedFlags, ServiceId};
 use crate::api::{self, Counters, Rates};
 
 /// A service with its real servers.
@@ -42,7 +42,7 @@ impl From<api::Service> for ServiceRow {
     fn from(service: api::Service) -> Self {
         Self {
             id: ServiceId::Address {
-                protocol: service.service.protocol.into(),
+                protocol: service.service.protocol,
                 address: service.service.address,
             },
             scheduler: service.scheduler,
@@ -65,7 +65,7 @@ impl From<api::RealServer> for ServerRow {
             forward: match server.method {
                 api::Method::Nat => Forward::Masq,
                 api::Method::Dr => Forward::Route,
-                api::Method::Tun => Forward::Tunnel(Tunnel::Ipip),
+                api::Method::Tun => Forward::Tunnel(server.tunnel),
                 api::Method::FullNat => Forward::FullNat,
             },
             weight: server.weight,
@@ -76,15 +76,6 @@ impl From<api::RealServer> for ServerRow {
             templates: 0,
             stats: server.stats,
             rates: server.rates,
-        }
-    }
-}
-
-impl From<api::Protocol> for Protocol {
-    fn from(protocol: api::Protocol) -> Self {
-        match protocol {
-            api::Protocol::Tcp => Self::Tcp,
-            api::Protocol::Udp => Self::Udp,
         }
     }
 }
@@ -162,6 +153,7 @@ fn merge_sort<T>(mut items: Vec<T>, compare: &dyn Fn(&T, &T) -> Ordering) -> Vec
 
 #[cfg(test)]
 mod tests {
+    use super::super::command::Protocol;
     use super::*;
 
     fn sorted(addresses: &[&str]) -> Vec<String> {

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::*;
-use crate::service::{Method, Protocol, ServiceId, ServiceKey, Services};
+use crate::service::{Method, Protocol, ServiceId, ServiceKey, Services, Tunnel};
 use crate::stats::WorkerCells;
 
 /// Servers there can be.
@@ -84,6 +84,7 @@ impl Bench {
                 addr: IpAddr::V4(Ipv4Addr::from_bits(0xc0a8_0100 + number)),
                 port: 80,
                 method: Method::Nat,
+                tunnel: Tunnel::Ipip,
                 weight,
                 last_weight: weight,
                 upper_threshold: 0,

@@ -7,6 +7,6 @@ mod table;
 pub use server::Server;
 pub use spec::{
     AddressFamily, Method, Protocol, RealServerSpec, RsId, SchedulerFlags, SchedulerKind,
-    ServiceId, ServiceKey, ServiceSpec,
+    ServiceId, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
 };
 pub use table::Services;

@@ -110,7 +110,7 @@ impl Server {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use super::super::{Method, RsId};
+    use super::super::{Method, RsId, Tunnel};
     use super::*;
 
     fn spec(upper: u32, lower: u32) -> RealServerSpec {
@@ -122,6 +122,7 @@ mod tests {
             addr: IpAddr::V4(Ipv4Addr::new(192, 168, 1, 1)),
             port: 80,
             method: Method::Nat,
+            tunnel: Tunnel::Ipip,
             weight: 1,
             last_weight: 1,
             upper_threshold: upper,

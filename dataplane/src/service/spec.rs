@@ -125,6 +125,38 @@ pub enum Method {
     FullNat,
 }
 
+/// What a tunnel is made of ([`Method::Tun`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tunnel {
+    /// IP in IP.
+    #[default]
+    Ipip,
+    /// GRE.
+    Gre {
+        /// Of its header.
+        checksum: TunnelChecksum,
+    },
+    /// Generic UDP encapsulation.
+    Gue {
+        /// Destination port of the UDP header.
+        port: u16,
+        /// Of the UDP header.
+        checksum: TunnelChecksum,
+    },
+}
+
+/// The checksum of a tunnel's header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TunnelChecksum {
+    /// None.
+    #[default]
+    None,
+    /// Over the whole packet.
+    Full,
+    /// Remote checksum offload.
+    Remote,
+}
+
 /// The schedulers, under ipvsadm's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum SchedulerKind {
@@ -255,6 +287,8 @@ pub struct RealServerSpec {
     pub port: u16,
     /// How packets get there.
     pub method: Method,
+    /// [`Method::Tun`]: what the tunnel is made of. Only IP in IP is forwarded.
+    pub tunnel: Tunnel,
     /// 0 takes no new connections.
     pub weight: u32,
     /// The last weight that was not 0, or the one that it joined with: mh keeps the slots of a quiesced server.

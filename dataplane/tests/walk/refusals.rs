@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use sluice_dataplane::drop_reason::DropReason;
-use sluice_dataplane::service::{Method, Protocol};
+use sluice_dataplane::service::{Method, Protocol, Tunnel, TunnelChecksum};
 
 use crate::rig::*;
 
@@ -45,6 +45,34 @@ fn without_a_usable_server_the_client_gets_port_unreachable_from_the_vip() {
         (rig.drops(DropReason::NoServer), rig.connections().len()),
         (1, 0)
     );
+}
+
+#[test]
+fn a_tunnel_that_cannot_be_made_drops_new_connections_and_makes_none() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    let id = rig.add_server(1, 80, Method::Tun);
+    let syn = tcp(FROM, (VIP, 80), "S", b"");
+    for tunnel in [
+        Tunnel::Gre {
+            checksum: TunnelChecksum::None,
+        },
+        Tunnel::Gue {
+            port: 6080,
+            checksum: TunnelChecksum::Full,
+        },
+    ] {
+        rig.set_tunnel(id, tunnel);
+        assert!(rig.packet(CLIENT_SIDE, &syn).is_empty());
+    }
+    assert_eq!(
+        (
+            rig.drops(DropReason::UnsupportedTunnel),
+            rig.connections().len()
+        ),
+        (2, 0)
+    );
+    rig.set_tunnel(id, Tunnel::Ipip);
+    assert_eq!(rig.packet(CLIENT_SIDE, &syn).len(), 1);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use sluice_dataplane::io::memory::{MemoryFrame, MemoryPort};
 use sluice_dataplane::punt::{self, KernelPunt};
 use sluice_dataplane::service::{
     Method, Protocol, RealServerSpec, RsId, SchedulerFlags, SchedulerKind, ServiceId, ServiceKey,
-    ServiceSpec,
+    ServiceSpec, Tunnel,
 };
 use sluice_dataplane::stats::WorkerCells;
 use sluice_dataplane::time::{TickRate, Ticks};
@@ -158,6 +158,7 @@ impl Rig {
                 addr: IpAddr::V4(server(number)),
                 port,
                 method,
+                tunnel: Tunnel::Ipip,
                 weight: 1,
                 last_weight: 1,
                 upper_threshold: 0,
@@ -179,6 +180,15 @@ impl Rig {
             .iter_mut()
             .filter(|s| s.id == id)
             .for_each(|s| s.weight = weight);
+        self.put(ServiceEdit::ServerEdited(id));
+    }
+
+    pub(crate) fn set_tunnel(&mut self, id: RsId, tunnel: Tunnel) {
+        self.service
+            .real_servers
+            .iter_mut()
+            .filter(|s| s.id == id)
+            .for_each(|s| s.tunnel = tunnel);
         self.put(ServiceEdit::ServerEdited(id));
     }
 
