@@ -15,7 +15,7 @@ use crate::api::{
     KernelStats, LaddrList, LaddrRef, MethodInfo, Methods, PortStats, Rates, RealServer,
     RealServerAdd, RealServerList, RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd,
     ServiceFilter, ServiceList, ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet,
-    Stats, Version, WorkerStats,
+    Stats, SyncDaemonList, Version, WorkerStats,
 };
 use crate::client::{Rpc, RpcError};
 use crate::settings;
@@ -210,6 +210,14 @@ impl FakeDaemon {
                 self.settings = changed.map_err(|error| (error.kind(), None, error.message))?;
                 self.applied()
             }
+            "sync_daemon_list" => write(&SyncDaemonList {
+                daemons: Vec::new(),
+            }),
+            "sync_daemon_stop" => Err((
+                ErrorKind::NoSyncDaemon,
+                Some("role"),
+                "no daemon runs".to_owned(),
+            )),
             "connection_list" => self.connection_list(&read(params)?),
             "version" => write(&Version {
                 sluice: "0.1.0".to_owned(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use serde_json::{Value, json};
+use sluice_control::api::PortStats;
 use sluice_control::client::{Rpc, RpcError};
 use sluice_control::config::Limits;
 use sluice_control::controller::{Controller, Setup, Statics, WorkerInfo};
@@ -74,10 +75,15 @@ impl Rig {
             core: 0,
             max_connections: MAX_CONNECTIONS,
         };
+        let ports = SIDES.map(|side| PortStats {
+            name: interface(side).to_owned(),
+            mtu: director.mtu(side),
+            ..PortStats::default()
+        });
         let controller = Controller::new(Setup {
             limits: LIMITS,
             workers: vec![(info, link)],
-            ports: Box::new(Vec::new),
+            ports: Box::new(move || ports.to_vec()),
             dpdk: "none".to_owned(),
             statics: statics(&director),
         });
@@ -327,6 +333,14 @@ impl Rpc for Rig {
 
 const ETHERTYPE_V4: [u8; 2] = [0x08, 0x00];
 const ETHERTYPE_V6: [u8; 2] = [0x86, 0xdd];
+
+/// What the recorded director calls its interface on that side.
+fn interface(side: Side) -> &'static str {
+    match side {
+        Side::Client => "cl0",
+        Side::Server => "sv0",
+    }
+}
 
 fn port(side: Side) -> PortId {
     PortId(side as u16)

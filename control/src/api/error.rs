@@ -54,6 +54,12 @@ pub enum ErrorKind {
     Full,
     /// FULLNAT needs a local address first, or the last one is still needed.
     NeedsLaddr,
+    /// There is no such port.
+    NoSuchInterface,
+    /// That synchronisation daemon has been started already.
+    SyncDaemonRuns,
+    /// That synchronisation daemon has not been started.
+    NoSyncDaemon,
     /// Some workers have not applied the change in time; it stands, and they will.
     AppliedPartially,
     /// A worker did not answer in time.
@@ -82,6 +88,9 @@ impl ErrorKind {
             Self::NeedsLaddr => -32010,
             Self::AppliedPartially => -32011,
             Self::Timeout => -32012,
+            Self::NoSuchInterface => -32020,
+            Self::SyncDaemonRuns => -32021,
+            Self::NoSyncDaemon => -32022,
         }
     }
 }

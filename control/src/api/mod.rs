@@ -11,6 +11,7 @@ mod listing;
 mod name;
 mod setting;
 mod stats;
+mod sync;
 
 pub use about::{MethodInfo, Methods, Version};
 pub use change::{
@@ -28,6 +29,7 @@ pub use setting::{Setting, SettingList};
 pub use stats::{
     Counters, Drop, Drops, FailedNeighbour, KernelStats, PortStats, Rates, Stats, WorkerStats,
 };
+pub use sync::{SyncDaemon, SyncDaemonList, SyncDaemonStart, SyncDaemonStop, SyncRole};
 
 /// Where the daemon listens unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/sluice/rpc.sock";

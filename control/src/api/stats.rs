@@ -133,7 +133,7 @@ pub struct WorkerStats {
 }
 
 /// One port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortStats {
     /// Its name in the configuration.
     pub name: String,

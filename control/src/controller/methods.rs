@@ -143,6 +143,24 @@ const METHODS: &[Method] = &[
         },
     },
     Method {
+        name: "sync_daemon_start",
+        description: "Starts a connection synchronisation daemon, in name only: this version sends and reads no messages. Parameters: role (master or backup), interface (a port), syncid (0), maxlen (what fits), group (224.0.0.81), port (8848), ttl (1).",
+        call: |controller, call| now(controller.sync_daemon_start(call.params()?, call.peer)),
+    },
+    Method {
+        name: "sync_daemon_stop",
+        description: "Stops a connection synchronisation daemon. Parameters: role (master or backup).",
+        call: |controller, call| now(controller.sync_daemon_stop(call.params()?, call.peer)),
+    },
+    Method {
+        name: "sync_daemon_list",
+        description: "The connection synchronisation daemons that were started. No parameters.",
+        call: |controller, call| {
+            call.params::<Nothing>()?;
+            now(controller.sync_daemon_list())
+        },
+    },
+    Method {
         name: "stats",
         description: "Counters and rates over all services, each worker's books, each port. No parameters.",
         call: |controller, call| {

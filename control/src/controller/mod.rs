@@ -11,6 +11,7 @@ mod network;
 mod params;
 mod peer;
 mod statistics;
+mod sync;
 mod view;
 
 use std::collections::VecDeque;
@@ -29,6 +30,7 @@ use crate::publish::{Publisher, Retired, WorkerLink};
 use listing::Listings;
 use network::Network;
 use statistics::{ESTIMATE_PERIOD, Meter, Meters};
+use sync::SyncDaemons;
 
 pub use listing::ListingId;
 pub use network::Statics;
@@ -90,6 +92,7 @@ pub struct Controller {
     servers: Meters,
     total: Meter,
     listings: Listings,
+    sync: SyncDaemons,
     neighbour_events: VecDeque<Event>,
     now: Duration,
     next_estimate: Duration,
@@ -113,6 +116,7 @@ impl Controller {
             servers: Meters::default(),
             total: Meter::default(),
             listings: Listings::default(),
+            sync: SyncDaemons::default(),
             neighbour_events: VecDeque::new(),
             now: Duration::ZERO,
             next_estimate: ESTIMATE_PERIOD,
@@ -147,7 +151,8 @@ impl Controller {
             revision: self.publisher.revision() + 1,
             applied: self.publisher.applied(),
         };
-        match self.config.apply(change, at) {
+        let allowed = self.sync.allow(change);
+        match allowed.and_then(|()| self.config.apply(change, at)) {
             Ok(step) => {
                 let revision = self.take(step);
                 info!(revision, who = %peer, "{change}");

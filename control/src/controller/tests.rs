@@ -202,7 +202,7 @@ fn every_method_is_described_and_takes_no_unknown_parameter() {
     let mut rig = rig(1);
     let methods = ok(&mut rig, "rpc_methods", json!({}));
     let methods = methods["methods"].as_array().unwrap().clone();
-    assert_eq!(methods.len(), 19);
+    assert_eq!(methods.len(), 22);
     for method in methods {
         assert!(method["description"].as_str().unwrap().len() > 10);
         let name = method["name"].as_str().unwrap();
@@ -532,6 +532,64 @@ fn workers_questions_about_neighbours_reach_the_kernel_mirror() {
     ));
     assert!(matches!(events[1], Event::NeighbourUsed { addr: a, .. } if a == addr));
     assert!(controller.take_neighbour_events().is_empty());
+}
+
+#[test]
+fn synchronisation_daemons_are_started_once_each_and_need_a_port() {
+    let port = PortStats {
+        name: "servers".to_owned(),
+        exception: Some("sv0".to_owned()),
+        mtu: 1500,
+        ..PortStats::default()
+    };
+    let mut rig = with_a_server(1);
+    rig.0.ports = Box::new(move || vec![port.clone()]);
+    let refused = |rig: &mut _, method: &str, params| call(rig, method, params).unwrap_err().kind();
+    let master = json!({"role": "master", "interface": "sv0", "syncid": 9});
+    let elsewhere = json!({"role": "master", "interface": "eth7"});
+    assert_eq!(
+        refused(&mut rig, "sync_daemon_start", elsewhere),
+        ErrorKind::NoSuchInterface
+    );
+    let answer = ok(&mut rig, "sync_daemon_start", master.clone());
+    assert!(answer["warnings"][0].is_string());
+    assert_eq!(
+        refused(&mut rig, "sync_daemon_start", master),
+        ErrorKind::SyncDaemonRuns
+    );
+    ok(
+        &mut rig,
+        "sync_daemon_start",
+        json!({"role": "backup", "interface": "servers"}),
+    );
+    let list = ok(&mut rig, "sync_daemon_list", json!({}))["daemons"].clone();
+    assert_eq!(
+        list[0],
+        json!({"role": "master", "interface": "sv0", "syncid": 9, "maxlen": 1472,
+               "group": "224.0.0.81", "port": 8848, "ttl": 1})
+    );
+    assert_eq!(list[1]["role"], "backup");
+
+    let mixed = json!({"service": web(), "address": "[2001:db8::1]:80", "method": "tun"});
+    assert_eq!(
+        refused(&mut rig, "real_server_add", mixed.clone()),
+        ErrorKind::InvalidParams
+    );
+    ok(&mut rig, "sync_daemon_stop", json!({"role": "master"}));
+    assert_eq!(
+        refused(&mut rig, "sync_daemon_stop", json!({"role": "master"})),
+        ErrorKind::NoSyncDaemon
+    );
+    ok(&mut rig, "sync_daemon_stop", json!({"role": "backup"}));
+    ok(&mut rig, "real_server_add", mixed);
+    assert_eq!(
+        refused(
+            &mut rig,
+            "sync_daemon_start",
+            json!({"role": "backup", "interface": "sv0"})
+        ),
+        ErrorKind::InvalidParams
+    );
 }
 
 #[test]

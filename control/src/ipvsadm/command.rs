@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-pub(super) use crate::api::{Protocol, Tunnel, TunnelChecksum as Checksum};
+pub(super) use crate::api::{
+    Protocol, SyncDaemonStart, SyncRole, Tunnel, TunnelChecksum as Checksum,
+};
 
 /// A command line, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +30,8 @@ pub(super) enum Command {
     Zero(Option<ServiceId>),
     /// TCP, TCP after FIN, UDP, in seconds; 0 leaves one as it is.
     SetTimeouts([u32; 3]),
-    StartSync,
-    StopSync,
+    StartSync(SyncDaemonStart),
+    StopSync(SyncRole),
     AddLaddr {
         service: ServiceId,
         address: IpAddr,

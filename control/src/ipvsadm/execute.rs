@@ -192,10 +192,11 @@ impl<'a> Session<'a> {
                 };
                 self.change("setting_set", &params, Object::Service)?;
             }
-            Command::StartSync => {
-                return Err(not_yet("connection synchronisation (--start-daemon)"));
+            Command::StartSync(start) => self.change("sync_daemon_start", &start, Object::Sync)?,
+            Command::StopSync(role) => {
+                let stop = api::SyncDaemonStop { role };
+                self.change("sync_daemon_stop", &stop, Object::Sync)?;
             }
-            Command::StopSync => return Err(failure(255, "No daemon is running")),
             Command::Restore => unreachable!("-R is taken apart into lines before"),
         }
         Ok(())
@@ -261,8 +262,7 @@ impl<'a> Session<'a> {
     fn list(&mut self, list: &List) -> Done {
         match list.what {
             What::Timeouts => return self.list_timeouts(),
-            // There never is one, and then stock says nothing.
-            What::SyncDaemon => return Ok(()),
+            What::SyncDaemon => return self.list_sync_daemons(),
             What::Connections => {
                 let connections = self.connections()?;
                 let lines = listing::connections(&connections, list, self.names);
@@ -296,6 +296,27 @@ impl<'a> Session<'a> {
         self.out.push_str(&format!(
             "Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n"
         ));
+        Ok(())
+    }
+
+    fn list_sync_daemons(&mut self) -> Done {
+        let list = ask::<api::SyncDaemonList>(self.rpc, "sync_daemon_list", Value::Null);
+        let list = list.map_err(|error| refused(&error, "sync_daemon_list", Object::Sync))?;
+        for daemon in list.daemons {
+            let api::SyncDaemon {
+                interface,
+                syncid,
+                maxlen,
+                group,
+                port,
+                ttl,
+                ..
+            } = daemon;
+            self.out.push_str(&format!(
+                "{} sync daemon (mcast={interface}, syncid={syncid}, maxlen={maxlen}, group={group}, port={port}, ttl={ttl})\n",
+                daemon.role.name()
+            ));
+        }
         Ok(())
     }
 
@@ -348,12 +369,13 @@ enum Object {
     Service,
     Server,
     Laddr,
+    Sync,
 }
 
 impl Object {
     fn no_service(self) -> &'static str {
         match self {
-            Self::Service => NO_SERVICE,
+            Self::Service | Self::Sync => NO_SERVICE,
             Self::Server | Self::Laddr => "Service not defined",
         }
     }
@@ -369,8 +391,11 @@ fn refused(error: &RpcError, method: &str, object: Object) -> Failure {
         (Some(ErrorKind::NoSuchService), object) => object.no_service(),
         (Some(ErrorKind::NoSuchServer), _) => "No such destination",
         (Some(ErrorKind::NoSuchScheduler), _) => "Scheduler or persistence engine not found",
+        (Some(ErrorKind::NoSuchInterface), _) => "No such device",
+        (Some(ErrorKind::SyncDaemonRuns), _) => "Daemon has already run",
+        (Some(ErrorKind::NoSyncDaemon), _) => "No daemon is running",
         (Some(ErrorKind::OutOfRange), _) => "Numerical result out of range",
-        (Some(ErrorKind::InvalidParams), Object::Service | Object::Server)
+        (Some(ErrorKind::InvalidParams), Object::Service | Object::Server | Object::Sync)
             if is_bad_address(error) =>
         {
             INVALID

@@ -238,10 +238,6 @@ fn what_the_daemon_cannot_do_yet_is_said_in_one_line() {
             "persistence engines (--pe)",
         ),
         ("-A -f 1 -s rr", "services of firewall marks (-f)"),
-        (
-            "--start-daemon master --mcast-interface eth0",
-            "connection synchronisation (--start-daemon)",
-        ),
     ] {
         let error = (255, format!("not in this version: {feature}\n"));
         assert_eq!(fails(&mut daemon, line), error, "ipvsadm {line}");

@@ -21,6 +21,7 @@ mod parse;
 mod popt;
 mod rows;
 mod save;
+mod sync;
 mod tunnel;
 
 pub use names::{LocalNames, Names, SystemNames};

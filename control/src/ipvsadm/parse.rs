@@ -8,11 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use super::address::{self, host_and_port, number};
 use super::command::{
     Command, Forward, List, Mask, Persistence, Protocol, SchedFlags, Server, Service, ServiceId,
-    What,
+    SyncRole, What,
 };
 use super::names::Names;
 use super::options::{Class, CommandId, OptId, table};
 use super::popt::{Given, Popt, PoptError};
+use super::sync::SyncOptions;
 use super::tunnel::TunnelOptions;
 
 /// What `-p` means without a value, in seconds. (The manual says 300.)
@@ -118,6 +119,7 @@ struct Line {
     upper_threshold: u32,
     lower_threshold: u32,
     laddr: Option<IpAddr>,
+    sync: SyncOptions,
 }
 
 impl Line {
@@ -127,10 +129,12 @@ impl Line {
             CommandId::StopDaemon => "stop-daemon",
             _ => return Ok(()),
         };
-        match first.value.as_deref() {
-            Some("master" | "backup") => Ok(()),
-            _ => Err(usage(format!("illegal {daemon} parameter specified"))),
-        }
+        self.sync.role = Some(match first.value.as_deref() {
+            Some("master") => SyncRole::Master,
+            Some("backup") => SyncRole::Backup,
+            _ => return Err(usage(format!("illegal {daemon} parameter specified"))),
+        });
+        Ok(())
     }
 
     /// Notes an option and reads its value.
@@ -188,16 +192,12 @@ impl Line {
             | OptId::TunRemCsum => {
                 self.tunnel.take(given.id, text)?;
             }
-            OptId::SyncId => drop(in_range("syncid", 0, 255)?),
-            OptId::SyncMaxlen => drop(in_range("sync-maxlen", 1, 65535)?),
-            OptId::McastPort => drop(in_range("mcast-port", 1, 65535)?),
-            OptId::McastTtl => drop(in_range("mcast-ttl", 1, 255)?),
-            OptId::McastGroup => {
-                let group = text.parse::<IpAddr>().ok();
-                group
-                    .filter(IpAddr::is_multicast)
-                    .ok_or_else(|| usage("illegal mcast-group specified"))?;
-            }
+            OptId::McastInterface
+            | OptId::SyncId
+            | OptId::SyncMaxlen
+            | OptId::McastPort
+            | OptId::McastTtl
+            | OptId::McastGroup => self.sync.take(given.id, text)?,
             OptId::Laddr => {
                 let laddr = text
                     .parse()
@@ -297,8 +297,8 @@ impl Line {
             CommandId::List => Command::List(self.finish_list(id)?),
             CommandId::Zero => Command::Zero(id),
             CommandId::Set => unreachable!("its three words were read before"),
-            CommandId::StartDaemon => Command::StartSync,
-            CommandId::StopDaemon => Command::StopSync,
+            CommandId::StartDaemon => Command::StartSync(self.sync.finish().ok_or_else(try_help)?),
+            CommandId::StopDaemon => Command::StopSync(self.sync.role.ok_or_else(try_help)?),
             CommandId::AddLaddr => Command::AddLaddr {
                 service: needed()?,
                 address: laddr()?,

@@ -74,7 +74,10 @@ fn every_method_answers() {
     eventually("statistics are published", || {
         called.call("stats", json!({}))["totals"]["conns"].as_u64() >= Some(1)
     });
+    // The client may still be closing, but nobody connects.
+    called.revision("service_zero", json!({}));
     let stats = called.call("stats", json!({}));
+    assert_eq!(stats["totals"]["conns"], 0);
     assert_eq!(stats["ports"][0]["name"], "client");
     assert_eq!(stats["ports"][1]["exception"], "ex1");
     let drops = called.call("drops", json!({}));
@@ -92,6 +95,15 @@ fn every_method_answers() {
     let udp = settings["settings"].as_array().expect("a list").iter();
     let mut udp = udp.filter(|setting| setting["name"] == "timeout_udp");
     assert_eq!(udp.next().expect("it is listed")["value"], 250);
+
+    let master = json!({"role": "master", "interface": "ex1", "syncid": 9});
+    called.revision("sync_daemon_start", master);
+    let daemons = called.call("sync_daemon_list", json!({}))["daemons"].clone();
+    assert_eq!(
+        (&daemons[0]["syncid"], &daemons[0]["interface"]),
+        (&json!(9), &json!("ex1"))
+    );
+    called.revision("sync_daemon_stop", json!({"role": "master"}));
 
     called.revision("real_server_delete", first);
     called.revision("laddr_delete", laddr);
