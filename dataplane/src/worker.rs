@@ -70,7 +70,12 @@ pub struct Worker<P: Port> {
     cells: Arc<WorkerCells>,
     burst: Burst<P::Frame>,
     listings: VecDeque<Box<ConnSlice>>,
+    turns: u64,
+    was_busy: bool,
 }
+
+/// A silent port is asked in one of so many turns while other work waits.
+const REST: u64 = 8;
 
 impl<P: Port> Worker<P> {
     /// A worker with no services, whose time starts at `now`. `ports` in order of their ids, from 0.
@@ -106,6 +111,8 @@ impl<P: Port> Worker<P> {
             cells,
             burst: Burst::new(),
             listings: VecDeque::new(),
+            turns: 0,
+            was_busy: false,
         }
     }
 
@@ -119,6 +126,8 @@ impl<P: Port> Worker<P> {
     pub fn poll(&mut self, now: Ticks) -> bool {
         self.pipeline.set_now(now);
         let mut busy = self.apply_commands();
+        self.turns += 1;
+        let rest = self.was_busy && !self.turns.is_multiple_of(REST);
         for port in self.pipeline.forwarder.lanes.ids() {
             self.pipeline
                 .forwarder
@@ -126,6 +135,9 @@ impl<P: Port> Worker<P> {
                 .receive_from_kernel(port, &mut self.burst);
             busy |= !self.burst.is_empty();
             self.pipeline.walk_from_kernel(port, &mut self.burst);
+            if rest && self.pipeline.forwarder.lanes.is_silent(port) {
+                continue;
+            }
             self.pipeline.forwarder.lanes.receive(port, &mut self.burst);
             if !self.burst.is_empty() {
                 busy = true;
@@ -138,6 +150,7 @@ impl<P: Port> Worker<P> {
         self.pipeline.forwarder.lanes.flush();
         busy |= self.list_connections();
         self.publish(busy);
+        self.was_busy = busy;
         busy
     }
 

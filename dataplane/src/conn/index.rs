@@ -9,6 +9,8 @@ use std::arch::x86_64::{
     __m128i, _mm_cmpeq_epi16, _mm_movemask_epi8, _mm_packs_epi16, _mm_set1_epi16, _mm_setzero_si128,
 };
 
+use super::huge::HugeSlice;
+
 /// Entries of one bucket.
 const WAYS: usize = 8;
 
@@ -34,7 +36,7 @@ impl Reference {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C, align(64))]
 struct Bucket {
     /// 0 where the place is free.
@@ -79,7 +81,7 @@ impl Place {
 /// The index. Its size is fixed.
 #[derive(Debug)]
 pub(super) struct Index {
-    buckets: Box<[Bucket]>,
+    buckets: HugeSlice<Bucket>,
 }
 
 /// No place for an entry in either of its buckets.
@@ -91,7 +93,7 @@ impl Index {
     pub(super) fn with_capacity(entries: usize) -> Self {
         let buckets = (entries * LOAD.1).div_ceil(LOAD.0 * WAYS).max(2);
         Self {
-            buckets: vec![Bucket::default(); buckets].into_boxed_slice(),
+            buckets: HugeSlice::from_fn(buckets, |_| Bucket::default()),
         }
     }
 

@@ -4,6 +4,7 @@
 //! shows is looked up as it is; which of the two keys matched is the packet's direction.
 
 mod connection;
+mod huge;
 mod index;
 mod key;
 pub mod local_ports;

@@ -5,6 +5,7 @@
 //! [`ConnTable::removals`] tells whether that may have happened since. Preallocated: neither insert nor remove allocates.
 
 use super::connection::Conn;
+use super::huge::HugeSlice;
 use super::index::{Index, Place, Reference};
 use super::key::{Direction, Ends, FlowKey};
 use super::timer::Timer;
@@ -67,7 +68,7 @@ pub struct Full;
 pub struct ConnTable {
     seed: [u64; 3],
     index: Index,
-    conns: Box<[Conn]>,
+    conns: HugeSlice<Conn>,
     /// Whether a place is taken, a bit each.
     taken: Box<[u64]>,
     free: Vec<u32>,
@@ -85,7 +86,7 @@ impl ConnTable {
         Self {
             seed: [expand(seed, 1), expand(seed, 2), expand(seed, 3)],
             index: Index::with_capacity(capacity * 2),
-            conns: vec![Conn::vacant(); capacity].into_boxed_slice(),
+            conns: HugeSlice::from_fn(capacity, |_| Conn::vacant()),
             taken: vec![0; capacity.div_ceil(64)].into_boxed_slice(),
             free: (0..capacity as u32).rev().collect(),
             removals: 0,
@@ -265,7 +266,7 @@ impl ConnTable {
 
     /// Makes every connection forget its next hops.
     pub(crate) fn forget_hops(&mut self) {
-        for conn in &mut self.conns {
+        for conn in &mut *self.conns {
             conn.hops = [HopRef::NONE; 2];
         }
     }

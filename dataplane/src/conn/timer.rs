@@ -7,6 +7,7 @@
 //! out. Entries lie in fixed chunks from one preallocated store: nothing is
 //! allocated after start, and a slot is read in a straight line.
 
+use super::huge::HugeSlice;
 use super::table::ConnId;
 use crate::time::Grain;
 
@@ -30,7 +31,7 @@ pub struct Timer {
     pub filed: u32,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Chunk {
     next: u32,
@@ -41,7 +42,7 @@ struct Chunk {
 /// One worker's timers. Fires up to two slots (64 ms) late, never early.
 #[derive(Debug)]
 pub struct TimerWheel {
-    chunks: Box<[Chunk]>,
+    chunks: HugeSlice<Chunk>,
     free: u32,
     near: Box<[u32]>,
     far: Box<[u32]>,
@@ -62,7 +63,7 @@ impl TimerWheel {
         };
         let turn = || vec![NONE; SLOTS as usize].into_boxed_slice();
         Self {
-            chunks: (0..count).map(chunk).collect(),
+            chunks: HugeSlice::from_fn(count, chunk),
             free: 0,
             near: turn(),
             far: turn(),
@@ -156,7 +157,7 @@ impl TimerWheel {
         for head in near.iter_mut().chain(far.iter_mut()).chain([due]) {
             let mut old = std::mem::replace(head, NONE);
             while old != NONE {
-                let chunk = chunks[old as usize].clone();
+                let chunk = chunks[old as usize];
                 chunks[old as usize].next = *free;
                 *free = old;
                 for timer in chunk.timers[..chunk.len as usize]
@@ -178,7 +179,7 @@ impl TimerWheel {
             let slot = (at / SLOTS % SLOTS) as usize;
             let mut head = std::mem::replace(&mut self.far[slot], NONE);
             while head != NONE {
-                let chunk = self.chunks[head as usize].clone();
+                let chunk = self.chunks[head as usize];
                 self.chunks[head as usize].next = self.free;
                 self.free = head;
                 for timer in &chunk.timers[..chunk.len as usize] {

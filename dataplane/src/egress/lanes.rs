@@ -23,7 +23,12 @@ struct Lane<P: Port> {
     out_bytes: u64,
     mac: Mac,
     mtu: u16,
+    /// Times in a row that nothing was received.
+    silent: u32,
 }
+
+/// A port that was silent so often in a row may rest while others have work.
+const SILENT: u32 = 64;
 
 impl<P: Port> Lanes<P> {
     pub(crate) fn new(ports: Vec<WorkerPort<P>>, cells: Arc<WorkerCells>) -> Self {
@@ -35,6 +40,7 @@ impl<P: Port> Lanes<P> {
                 out_bytes: 0,
                 mac: Mac::default(),
                 mtu: 1500,
+                silent: 0,
             })
             .collect();
         Self {
@@ -78,11 +84,18 @@ impl<P: Port> Lanes<P> {
         }
     }
 
+    /// Whether it is likely that nothing waits on this port: asking a driver in vain costs up to a system call.
+    pub(crate) fn is_silent(&self, port: PortId) -> bool {
+        self.lanes[usize::from(port.0)].silent >= SILENT
+    }
+
     /// Receives a burst, counted.
     pub(crate) fn receive(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
         let lane = &mut self.lanes[usize::from(port.0)];
         let books = &self.cells.books;
+        lane.silent = lane.silent.saturating_add(1);
         if lane.worker_port.port.rx(burst) > 0 {
+            lane.silent = 0;
             books.rx.add(burst.len() as u64);
             books
                 .rx_bytes

@@ -10,6 +10,9 @@ use crate::io::{Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::ipv4::{Ipv4, NewHeader, protocol};
 
+/// Bytes of the outer headers.
+const FRONT: usize = Ethernet::LEN + Ipv4::LEN;
+
 impl<P: Port> Forwarder<P> {
     /// Wraps the packet in one to `server`. `false` when there is no headroom: then nothing changed.
     pub(super) fn encapsulate(
@@ -41,9 +44,13 @@ impl<P: Port> Forwarder<P> {
         if !frame.push_front(Ipv4::LEN) {
             return false;
         }
-        let bytes = frame.bytes_mut();
-        bytes.copy_within(Ipv4::LEN..Ipv4::LEN + Ethernet::LEN, 0);
-        bytes[Ethernet::LEN..Ethernet::LEN + Ipv4::LEN].copy_from_slice(outer.as_bytes());
+        let Some(front) = frame.bytes_mut().first_chunk_mut::<FRONT>() else {
+            unreachable!("the frame has just grown by an IP header");
+        };
+        let mut ethernet = [0; Ethernet::LEN];
+        ethernet.copy_from_slice(&front[Ipv4::LEN..]);
+        front[..Ethernet::LEN].copy_from_slice(&ethernet);
+        front[Ethernet::LEN..].copy_from_slice(outer.as_bytes());
         true
     }
 }
