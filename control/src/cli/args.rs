@@ -103,6 +103,25 @@ Connections that come and go while the list is made may be missed. `expires` is 
     )]
     Connections(ConnectionArgs),
 
+    /// Prints the services as command lines that `restore` reads: as `ipvsadm -S`, with thresholds and timeouts.
+    #[command(after_help = "\
+Example:
+  sluice save > services; sluice restore --replace services")]
+    Save,
+
+    /// Executes the lines that `save` (or `ipvsadm -S`) wrote. Comments and empty lines are fine.
+    #[command(after_help = "\
+All lines are checked before the first is executed. A line that the daemon refuses is told with its number; the others are done
+all the same, and the exit code is 1.")]
+    Restore {
+        /// Deletes all services first; traffic of known connections goes on when its real servers are back.
+        #[arg(long)]
+        replace: bool,
+        /// The file; standard input if it is `-`.
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+
     /// The versions of the daemon, of its DPDK and of this client.
     Version,
 

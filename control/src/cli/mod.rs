@@ -139,6 +139,11 @@ fn execute(cli: Cli, streams: &mut Streams<'_>) -> Result<u8, Failure> {
         Command::Stats => show::stats(json, rpc, streams.out)?,
         Command::Drops { all } => show::drops(all, json, rpc, streams.out)?,
         Command::Connections(args) => show::connections(&args, json, rpc, streams)?,
+        Command::Save => return told(ipvsadm::save(rpc), streams),
+        Command::Restore { replace, file } => {
+            let lines = read(&file, streams)?;
+            return told(ipvsadm::restore(&lines, replace, rpc), streams);
+        }
         Command::Version => show::version(json, rpc, streams.out)?,
         Command::Methods => show::methods(json, rpc, streams.out)?,
         Command::Rpc { method, params } => raw(&method, params, rpc, streams)?,
@@ -158,12 +163,27 @@ fn front_end(
     rpc: &mut dyn Rpc,
     streams: &mut Streams<'_>,
 ) -> Result<u8, Failure> {
-    let outcome = ipvsadm::run(words, streams.stdin, rpc);
+    told(ipvsadm::run(words, streams.stdin, rpc), streams)
+}
+
+fn told(outcome: ipvsadm::Outcome, streams: &mut Streams<'_>) -> Result<u8, Failure> {
     let _unsaid = streams.err.write_all(outcome.err.as_bytes());
     let _unsaid = streams.err.write_all(outcome.note.as_bytes());
     streams.out.write_all(outcome.out.as_bytes())?;
     streams.out.flush()?;
     Ok(u8::try_from(outcome.rc).unwrap_or(255))
+}
+
+/// A file, or standard input.
+fn read(file: &Path, streams: &mut Streams<'_>) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = if file == Path::new("-") {
+        streams.stdin.read_to_string(&mut text).map(drop)
+    } else {
+        std::fs::read_to_string(file).map(|read| text = read)
+    };
+    read.map_err(|error| Failure::Input(format!("cannot read {}: {error}", file.display())))?;
+    Ok(text)
 }
 
 /// `sluice rpc`: whatever the daemon has.

@@ -6,12 +6,14 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::Outcome;
 use super::command::{Command, Forward, List, Service, ServiceId, Tunnel, What};
+use super::hints::hint;
 use super::listing::{self, Addresses};
 use super::names::Names;
 use super::parse::parse;
 use super::rows::{self, ServiceRow};
-use super::{Outcome, save};
+use super::save::{self, Thresholds};
 use crate::api::{self, ErrorKind};
 use crate::client::{Rpc, RpcError, ask};
 
@@ -32,6 +34,8 @@ pub(super) struct Session<'a> {
 struct Failure {
     rc: i32,
     text: String,
+    /// The daemon's own words, where the kernel's say less.
+    hint: Option<String>,
 }
 
 type Done = Result<(), Failure>;
@@ -52,14 +56,12 @@ impl<'a> Session<'a> {
         let rc = match parse(args, self.names) {
             Ok(Command::Restore) => self.restore(stdin),
             Ok(command) => self.execute(command),
-            Err(unusable) => self.complain(unusable.rc, &unusable.text),
+            Err(unusable) => {
+                self.hint(hint(args, &unusable));
+                self.complain(unusable.rc, &unusable.text)
+            }
         };
-        Outcome {
-            rc,
-            out: self.out,
-            err: self.err,
-            note: self.note,
-        }
+        self.outcome(rc)
     }
 
     fn complain(&mut self, rc: i32, text: &str) -> i32 {
@@ -68,10 +70,19 @@ impl<'a> Session<'a> {
         rc
     }
 
+    fn hint(&mut self, hint: Option<String>) {
+        if let Some(hint) = hint {
+            self.note.push_str(&format!("hint: {hint}\n"));
+        }
+    }
+
     fn execute(&mut self, command: Command) -> i32 {
         match self.perform(command) {
             Ok(()) => 0,
-            Err(failure) => self.complain(failure.rc, &failure.text),
+            Err(failure) => {
+                self.hint(failure.hint);
+                self.complain(failure.rc, &failure.text)
+            }
         }
     }
 
@@ -81,7 +92,7 @@ impl<'a> Session<'a> {
         if let Err(error) = stdin.read_to_end(&mut bytes) {
             return self.complain(255, &format!("cannot read standard input: {error}"));
         }
-        for line in String::from_utf8_lossy(&bytes).lines() {
+        for (line, number) in String::from_utf8_lossy(&bytes).lines().zip(1..) {
             let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
             if words.first().is_some_and(|word| word == "ipvsadm") {
                 words.remove(0);
@@ -94,10 +105,85 @@ impl<'a> Session<'a> {
                     return self.complain(2, "Illegal 'restore' command within a restore");
                 }
                 Ok(command) => drop(self.execute(command)),
-                Err(unusable) => return self.complain(unusable.rc, &unusable.text),
+                Err(unusable) => {
+                    self.hint(Some(format!(
+                        "line {number} stopped it: {line}; those before it are done. `sluice restore` knows comments"
+                    )));
+                    return self.complain(unusable.rc, &unusable.text);
+                }
             }
         }
         0
+    }
+
+    /// `sluice save`: what `-S` writes, with thresholds and timeouts, in kernel order so that schedulers begin as they are.
+    pub(super) fn save_all(mut self) -> Outcome {
+        let saved = self.write_all();
+        let rc = saved.map_or_else(|failure| self.complain(1, &failure.text), |()| 0);
+        self.outcome(rc)
+    }
+
+    fn write_all(&mut self) -> Done {
+        let mut rows = self.services(None)?;
+        for row in &mut rows {
+            // The last added stands first.
+            row.servers.reverse();
+        }
+        let [tcp, tcp_fin, udp] = self.timeouts()?;
+        let addresses = Addresses::new(true, self.names);
+        let lines = save::lines(&rows, &addresses, Thresholds::Kept);
+        self.out = format!(
+            "# sluice {} saved this; `sluice restore` reads it.\n--set {tcp} {tcp_fin} {udp}\n{lines}",
+            env!("CARGO_PKG_VERSION")
+        );
+        Ok(())
+    }
+
+    /// `sluice restore`: all lines are understood before the first is executed; what the daemon refuses does not stop it.
+    pub(super) fn restore_all(mut self, text: &str, replace: bool) -> Outcome {
+        let mut commands = Vec::new();
+        for (line, number) in text.lines().zip(1..) {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let words = words
+                .strip_prefix(&["ipvsadm".to_owned()])
+                .unwrap_or(&words);
+            if words.first().is_none_or(|word| word.starts_with('#')) {
+                continue;
+            }
+            match parse(words, self.names) {
+                Ok(Command::Restore) => {
+                    let rc = self.complain(2, &format!("line {number}: -R within a restore"));
+                    return self.outcome(rc);
+                }
+                Ok(command) => commands.push((number, command)),
+                Err(unusable) => {
+                    let text = format!("line {number}: {}: nothing was done", unusable.text);
+                    self.hint(hint(words, &unusable));
+                    let rc = self.complain(2, &text);
+                    return self.outcome(rc);
+                }
+            }
+        }
+        if replace && let Err(failure) = self.flush() {
+            let rc = self.complain(1, &failure.text);
+            return self.outcome(rc);
+        }
+        let mut rc = 0;
+        for (number, command) in commands {
+            if let Err(failure) = self.perform(command) {
+                rc = self.complain(1, &format!("line {number}: {}", failure.text));
+            }
+        }
+        self.outcome(rc)
+    }
+
+    fn outcome(self, rc: i32) -> Outcome {
+        Outcome {
+            rc,
+            out: self.out,
+            err: self.err,
+            note: self.note,
+        }
     }
 
     fn perform(&mut self, command: Command) -> Done {
@@ -178,7 +264,14 @@ impl<'a> Session<'a> {
                 let mut rows = self.services(None)?;
                 rows::sort(&mut rows);
                 let addresses = Addresses::new(numeric, self.names);
-                self.out.push_str(&save::lines(&rows, &addresses));
+                let lines = save::lines(&rows, &addresses, Thresholds::Forgotten);
+                self.out.push_str(&lines);
+                let mut servers = rows.iter().flat_map(|row| &row.servers);
+                if servers.any(|server| server.upper_threshold > 0) {
+                    self.note.push_str(
+                        "warning: -S forgets thresholds (-x, -y), as stock ipvsadm does; `sluice save` keeps them\n",
+                    );
+                }
             }
             Command::AddLaddr { service, address } => self.laddr("laddr_add", service, address)?,
             Command::DeleteLaddr { service, address } => {
@@ -283,7 +376,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn list_timeouts(&mut self) -> Done {
+    fn timeouts(&mut self) -> Result<[u32; 3], Failure> {
         let list = ask::<api::SettingList>(self.rpc, "setting_list", Value::Null);
         let list = list.map_err(|error| refused(&error, "setting_list", Object::Service))?;
         let value = |name: &str| {
@@ -292,7 +385,11 @@ impl<'a> Session<'a> {
                 .find(|setting| setting.name == name)
                 .map_or(0, |setting| setting.value)
         };
-        let [tcp, tcp_fin, udp] = TIMEOUTS.map(value);
+        Ok(TIMEOUTS.map(value))
+    }
+
+    fn list_timeouts(&mut self) -> Done {
+        let [tcp, tcp_fin, udp] = self.timeouts()?;
         self.out.push_str(&format!(
             "Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n"
         ));
@@ -405,7 +502,18 @@ fn refused(error: &RpcError, method: &str, object: Object) -> Failure {
         }
         _ => return failure(255, error.to_string()),
     };
-    failure(255, text)
+    let says_more = [
+        ErrorKind::NoSuchScheduler,
+        ErrorKind::NoSuchInterface,
+        ErrorKind::NoSuchServer,
+        ErrorKind::OutOfRange,
+        ErrorKind::InvalidParams,
+    ];
+    let hint = error.kind().filter(|kind| says_more.contains(kind));
+    Failure {
+        hint: hint.map(|_| error.to_string()),
+        ..failure(255, text)
+    }
 }
 
 /// Whether the daemon objects to an address as the kernel would.
@@ -416,7 +524,11 @@ fn is_bad_address(error: &RpcError) -> bool {
 
 fn failure(rc: i32, text: impl Into<String>) -> Failure {
     let text = text.into();
-    Failure { rc, text }
+    Failure {
+        rc,
+        text,
+        hint: None,
+    }
 }
 
 fn not_yet(what: &str) -> Failure {

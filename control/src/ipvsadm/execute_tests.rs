@@ -307,6 +307,92 @@ fn errors_without_a_kernel_text_keep_the_daemons_words() {
 }
 
 #[test]
+fn what_sluice_saves_it_restores_with_thresholds_comments_and_order() {
+    let mut daemon = FakeDaemon::default();
+    ok(&mut daemon, "--set 100 0 200");
+    ok(&mut daemon, "-A -u 10.0.0.1:53 -s rr");
+    ok(&mut daemon, "-A -t 10.0.0.1:80 -s wrr");
+    ok(
+        &mut daemon,
+        "-a -t 10.0.0.1:80 -r 192.168.1.2:80 -m -w 3 -x 100 -y 50",
+    );
+    ok(&mut daemon, "-a -t 10.0.0.1:80 -r 192.168.1.1:80 -m -x 7");
+    assert!(run(&mut daemon, "-S -n").note.contains("sluice save"));
+    let saved = super::save(&mut daemon);
+    assert_eq!(
+        saved.out.lines().skip(1).collect::<Vec<_>>(),
+        [
+            "--set 100 120 200",
+            "-A -u 10.0.0.1:53 -s rr",
+            "-A -t 10.0.0.1:80 -s wrr",
+            "-a -t 10.0.0.1:80 -r 192.168.1.2:80 -m -w 3 -x 100 -y 50",
+            "-a -t 10.0.0.1:80 -r 192.168.1.1:80 -m -w 1 -x 7",
+        ]
+    );
+    let mut restored = FakeDaemon::default();
+    ok(&mut restored, "-A -t 10.0.0.9:80");
+    let outcome = super::restore(&saved.out, true, &mut restored);
+    assert_eq!(outcome, Outcome::default());
+    assert_eq!(restored.services, daemon.services);
+    let again = super::restore(
+        "# all there\n\n-A -t 10.0.0.1:80\n-A -t 10.0.0.2:80\n",
+        false,
+        &mut restored,
+    );
+    assert_eq!(
+        (again.rc, again.err.as_str()),
+        (1, "line 3: Service already exists\n")
+    );
+    assert_eq!(restored.services.len(), 3);
+    let wrong = super::restore(
+        "-A -t 10.0.0.3:80\n-A -t 10.0.0.4:0\n",
+        false,
+        &mut restored,
+    );
+    assert_eq!(
+        (wrong.rc, wrong.err.as_str()),
+        (
+            2,
+            "line 2: Zero port specified for non-persistent service: nothing was done\n"
+        )
+    );
+    assert_eq!(restored.services.len(), 3);
+}
+
+#[test]
+fn slips_and_refusals_get_one_more_line() {
+    let mut daemon = FakeDaemon::default();
+    ok(&mut daemon, "-A -t 10.0.0.1:80 -s rr");
+    let slip = run(&mut daemon, "-a -t 10.0.0.1:80 -r 192.168.1.1 -I");
+    assert_eq!(
+        (slip.rc, slip.err.as_str(), slip.note.as_str()),
+        (
+            255,
+            "-I: unknown option\n",
+            "hint: a tunnel is -i, in lower case\n"
+        )
+    );
+    let unknown = run(&mut daemon, "-A -t 10.0.0.2:80 -s nosuch");
+    assert_eq!(unknown.err, "Scheduler or persistence engine not found\n");
+    assert!(
+        unknown
+            .note
+            .starts_with("hint: there is no scheduler nosuch"),
+        "{}",
+        unknown.note
+    );
+    let mut text = &b"-A -t 10.0.0.3:80\n# comment\n"[..];
+    let restored = run_with_names(&["-R".to_owned()], &mut text, &mut daemon, &LocalNames);
+    assert_eq!(restored.rc, 255);
+    assert!(
+        restored.note.contains("line 2 stopped it: # comment"),
+        "{}",
+        restored.note
+    );
+    assert_eq!(run(&mut daemon, "-D -t 10.0.0.9:80").note, "");
+}
+
+#[test]
 fn a_mistake_in_restored_lines_stops_there_and_a_refusal_does_not() {
     let mut daemon = FakeDaemon::default();
     let lines = "-A -t 10.0.0.1:80 -s nosuch\n-A -t 10.0.0.1:81 -s rr\n-a -t 10.0.0.1:81 -w 3\n-A -t 10.0.0.1:82 -s rr\n";

@@ -260,7 +260,7 @@ fn the_saved_lines_of_text_all_come_out_byte_for_byte() {
     for (command, numeric) in [("-S", false), ("-S -n", true)] {
         let addresses = Addresses::new(numeric, &RecordedNames);
         assert_eq!(
-            save::lines(&services, &addresses),
+            save::lines(&services, &addresses, save::Thresholds::Forgotten),
             recorded("text-all", command).out,
             "ipvsadm {command}"
         );

@@ -14,6 +14,7 @@ use crate::client::Rpc;
 mod address;
 mod command;
 mod execute;
+mod hints;
 mod listing;
 mod names;
 mod options;
@@ -52,6 +53,17 @@ pub fn run_with_names(
     names: &dyn Names,
 ) -> Outcome {
     execute::Session::new(rpc, names).run(args, stdin)
+}
+
+/// `sluice save`: the services as command lines, with what `ipvsadm -S` forgets.
+pub fn save(rpc: &mut dyn Rpc) -> Outcome {
+    execute::Session::new(rpc, &SystemNames).save_all()
+}
+
+/// `sluice restore`: executes the lines that [`save`] or `ipvsadm -S` wrote; empty ones and comments are fine. All services go first if
+/// `replace`. One line on standard error for each that the daemon refuses.
+pub fn restore(lines: &str, replace: bool, rpc: &mut dyn Rpc) -> Outcome {
+    execute::Session::new(rpc, &SystemNames).restore_all(lines, replace)
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The lines of `ipvsadm -S`, which `ipvsadm -R` reads back. As stock, they forget thresholds.
+//! The lines of `ipvsadm -S`, which `ipvsadm -R` reads back. As stock, those forget thresholds; [`Thresholds::Kept`] is for `sluice
+//! save`.
 
 use std::fmt::Write;
 
@@ -6,8 +7,19 @@ use super::command::{Checksum, Forward, Protocol, ServiceId, Tunnel};
 use super::listing::Addresses;
 use super::rows::{ServerRow, ServiceRow};
 
+/// Whether `-x` and `-y` are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thresholds {
+    Kept,
+    Forgotten,
+}
+
 /// The lines that make `services` again.
-pub(super) fn lines(services: &[ServiceRow], addresses: &Addresses<'_>) -> String {
+pub(super) fn lines(
+    services: &[ServiceRow],
+    addresses: &Addresses<'_>,
+    thresholds: Thresholds,
+) -> String {
     let mut out = String::new();
     for service in services {
         let id = id(service.id, addresses);
@@ -18,7 +30,14 @@ pub(super) fn lines(services: &[ServiceRow], addresses: &Addresses<'_>) -> Strin
         }
         for server in &service.servers {
             let address = addresses.show(server.address, service.id.protocol_name());
-            let _infallible = writeln!(out, "-a {id} -r {address} {}", server_options(server));
+            let _infallible = write!(out, "-a {id} -r {address} {}", server_options(server));
+            if thresholds == Thresholds::Kept && server.upper_threshold > 0 {
+                let _infallible = write!(out, " -x {}", server.upper_threshold);
+                if server.lower_threshold > 0 {
+                    let _infallible = write!(out, " -y {}", server.lower_threshold);
+                }
+            }
+            out.push('\n');
         }
     }
     out
