@@ -2,6 +2,7 @@
 
 mod mask;
 pub mod packets;
+pub mod proc;
 pub mod text;
 
 use std::collections::BTreeSet;

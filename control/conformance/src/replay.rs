@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::choices::{Choices, is_random};
 use crate::compare::RandomServices;
 use crate::compare::packets::{self, Context};
+use crate::compare::proc;
 use crate::compare::text;
 use crate::kernel;
 use crate::rig::Rig;
@@ -170,9 +171,15 @@ impl Replay<'_> {
                 Ok(packets::compare(&recv.out, &emitted, self.context(None))?)
             }
             Step::Repeat(repeat) => self.repeat(repeat).map_err(Problem::from),
-            Step::Read(read) => Err(format!("sluice has no {}", read.arg).into()),
+            Step::Read(read) => {
+                let ours = self.rig.proc(&read.arg)?;
+                Ok(proc::compare(&read.result, &ours)?)
+            }
             Step::Cmd(command) => {
-                Err(format!("sluice is no kernel to run `{}` on", command.args).into())
+                let tree = proc::listed_tree(&command.args)
+                    .ok_or_else(|| format!("sluice is no kernel to run `{}` on", command.args))?;
+                let ours = self.rig.proc(tree)?;
+                Ok(proc::compare_tree(&command.out, &ours)?)
             }
         }
     }

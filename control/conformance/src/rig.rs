@@ -15,7 +15,7 @@ use sluice_control::api::PortStats;
 use sluice_control::client::{Rpc, RpcError};
 use sluice_control::config::Limits;
 use sluice_control::controller::{Controller, Setup, Statics, WorkerInfo};
-use sluice_control::ipvsadm::{self, LocalNames};
+use sluice_control::ipvsadm::{self, LocalNames, ProcFile};
 use sluice_control::publish;
 use sluice_dataplane::command::{PortId, WorkerId};
 use sluice_dataplane::drop_reason::DropReason;
@@ -161,6 +161,16 @@ impl Rig {
             rc: outcome.rc,
             out: outcome.out,
             err: outcome.err,
+        }
+    }
+
+    /// What a file of a kernel's `/proc` would have in it.
+    pub fn proc(&mut self, path: &str) -> Result<String, String> {
+        let file = ProcFile::of_path(path).ok_or_else(|| format!("sluice has no {path}"))?;
+        let outcome = ipvsadm::proc(file, self);
+        match outcome.rc {
+            0 => Ok(outcome.out),
+            _ => Err(outcome.err),
         }
     }
 

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::api;
+use crate::ipvsadm::ProcFile;
 
 /// The client of sluiced, the layer-4 load balancer.
 #[derive(Debug, Parser)]
@@ -120,6 +121,19 @@ all the same, and the exit code is 1.")]
         /// The file; standard input if it is `-`.
         #[arg(default_value = "-")]
         file: PathBuf,
+    },
+
+    /// Prints what a kernel with IPVS has in /proc/net/FILE, for scripts and exporters that read it.
+    #[command(after_help = "\
+Examples:
+  sluice proc ip_vs_stats
+  sluice proc settings | grep sloppy      # as `grep -r '' /proc/sys/net/ipv4/vs` on a kernel
+
+Of the settings, those that `sluice setting list` does not have show a kernel's default and have no effect.")]
+    Proc {
+        /// Which.
+        #[arg(value_enum)]
+        file: ProcArg,
     },
 
     /// The versions of the daemon, of its DPDK and of this client.
@@ -502,6 +516,33 @@ fn tunnel(text: &str) -> Result<api::Tunnel, String> {
         Err(expected())
     } else {
         Ok(tunnel)
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(super) enum ProcArg {
+    /// Services and real servers.
+    IpVs,
+    /// Connections.
+    IpVsConn,
+    /// Totals and rates, in hexadecimal.
+    IpVsStats,
+    /// Application helpers.
+    IpVsApp,
+    /// The tree of /proc/sys/net/ipv4/vs.
+    Settings,
+}
+
+impl From<ProcArg> for ProcFile {
+    fn from(file: ProcArg) -> Self {
+        match file {
+            ProcArg::IpVs => Self::IpVs,
+            ProcArg::IpVsConn => Self::IpVsConn,
+            ProcArg::IpVsStats => Self::IpVsStats,
+            ProcArg::IpVsApp => Self::IpVsApp,
+            ProcArg::Settings => Self::Settings,
+        }
     }
 }
 

@@ -139,6 +139,7 @@ fn execute(cli: Cli, streams: &mut Streams<'_>) -> Result<u8, Failure> {
         Command::Stats => show::stats(json, rpc, streams.out)?,
         Command::Drops { all } => show::drops(all, json, rpc, streams.out)?,
         Command::Connections(args) => show::connections(&args, json, rpc, streams)?,
+        Command::Proc { file } => return told(ipvsadm::proc(file.into(), rpc), streams),
         Command::Save => return told(ipvsadm::save(rpc), streams),
         Command::Restore { replace, file } => {
             let lines = read(&file, streams)?;

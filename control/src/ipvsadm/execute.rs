@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Outcome;
 use super::command::{Command, Forward, List, Service, ServiceId, Tunnel, What};
 use super::hints::hint;
 use super::listing::{self, Addresses};
@@ -14,6 +13,7 @@ use super::names::Names;
 use super::parse::parse;
 use super::rows::{self, ServiceRow};
 use super::save::{self, Thresholds};
+use super::{Outcome, ProcFile, proc};
 use crate::api::{self, ErrorKind};
 use crate::client::{Rpc, RpcError, ask};
 
@@ -175,6 +175,36 @@ impl<'a> Session<'a> {
             }
         }
         self.outcome(rc)
+    }
+
+    /// `sluice proc`.
+    pub(super) fn proc(mut self, file: ProcFile) -> Outcome {
+        let shown = self.show_proc(file);
+        let rc = shown.map_or_else(|failure| self.complain(1, &failure.text), |()| 0);
+        self.outcome(rc)
+    }
+
+    fn show_proc(&mut self, file: ProcFile) -> Done {
+        self.out = match file {
+            ProcFile::IpVs => proc::services(&self.services(None)?),
+            ProcFile::IpVsConn => proc::connections(&self.connections()?),
+            ProcFile::IpVsStats => {
+                let stats = ask::<api::Stats>(self.rpc, "stats", Value::Null);
+                let stats = stats.map_err(|error| failure(1, error.to_string()))?;
+                proc::statistics(&stats.totals, &stats.rates)
+            }
+            ProcFile::IpVsApp => proc::APPLICATIONS.to_owned(),
+            ProcFile::Settings => {
+                let list = ask::<api::SettingList>(self.rpc, "setting_list", Value::Null);
+                let list = list.map_err(|error| failure(1, error.to_string()))?;
+                let files = proc::settings(&list.settings);
+                let line = |(name, value): &(String, String)| {
+                    format!("/proc/sys/net/ipv4/vs/{name}:{value}\n")
+                };
+                files.iter().map(line).collect()
+            }
+        };
+        Ok(())
     }
 
     fn outcome(self, rc: i32) -> Outcome {

@@ -43,6 +43,15 @@ pub(super) fn steps(name: &str) -> Vec<Step> {
         .collect()
 }
 
+/// What a `read` step of a trace recorded of a file.
+pub(super) fn recorded_file(name: &str, path: &str) -> String {
+    let text = std::fs::read_to_string(golden().join(format!("{name}.json"))).unwrap();
+    let trace: Value = serde_json::from_str(&text).unwrap();
+    let mut steps = trace["steps"].as_array().unwrap().iter();
+    let read = steps.find(|step| step["op"] == "read" && step["arg"] == path);
+    read.unwrap()["result"].as_str().unwrap().to_owned()
+}
+
 fn golden() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../dataplane/ipvs/golden")
 }

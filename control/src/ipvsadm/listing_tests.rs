@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use super::command::{
     Checksum, Command, Forward, List, Mask, Persistence, Protocol, SchedFlags, ServiceId, Tunnel,
 };
-use super::golden_tests::{Step, steps};
+use super::golden_tests::{Step, recorded_file, steps};
 use super::listing::{self, Addresses};
 use super::names::Names;
 use super::parse::parse;
+use super::proc;
 use super::rows::{ServerRow, ServiceRow, sort};
 use super::save;
 use crate::api::{self, Connection, Counters, Method, Rates};
@@ -397,4 +398,19 @@ fn names_longer_than_the_column_are_cut_to_it_and_numbers_never() {
         last(&numeric),
         format!("  -> {address} Route   1      0          0         ")
     );
+}
+
+#[test]
+fn the_proc_files_are_as_recorded() {
+    let net = |file: &str| recorded_file("text-all", &format!("/proc/net/{file}"));
+    assert_eq!(proc::services(&text_all()), net("ip_vs"));
+    // Zeroed just before.
+    let nothing = proc::statistics(&Counters::default(), &Rates::default());
+    assert_eq!(nothing, net("ip_vs_stats"));
+    assert_eq!(proc::APPLICATIONS, net("ip_vs_app"));
+    let tree: String = proc::settings(&[])
+        .iter()
+        .map(|(name, value)| format!("/proc/sys/net/ipv4/vs/{name}:{value}\n"))
+        .collect();
+    assert_eq!(tree, steps("text-all").last().unwrap().out);
 }

@@ -20,6 +20,7 @@ mod names;
 mod options;
 mod parse;
 mod popt;
+mod proc;
 mod rows;
 mod save;
 mod sync;
@@ -64,6 +65,40 @@ pub fn save(rpc: &mut dyn Rpc) -> Outcome {
 /// `replace`. One line on standard error for each that the daemon refuses.
 pub fn restore(lines: &str, replace: bool, rpc: &mut dyn Rpc) -> Outcome {
     execute::Session::new(rpc, &SystemNames).restore_all(lines, replace)
+}
+
+/// A file that a kernel with IPVS has under `/proc`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcFile {
+    /// `/proc/net/ip_vs`: services and real servers.
+    IpVs,
+    /// `/proc/net/ip_vs_conn`: connections.
+    IpVsConn,
+    /// `/proc/net/ip_vs_stats`: totals and rates.
+    IpVsStats,
+    /// `/proc/net/ip_vs_app`: application helpers.
+    IpVsApp,
+    /// `/proc/sys/net/ipv4/vs`: all of its files, as `grep -r ''` shows them.
+    Settings,
+}
+
+impl ProcFile {
+    /// The file of that path.
+    pub fn of_path(path: &str) -> Option<Self> {
+        Some(match path {
+            "/proc/net/ip_vs" => Self::IpVs,
+            "/proc/net/ip_vs_conn" => Self::IpVsConn,
+            "/proc/net/ip_vs_stats" => Self::IpVsStats,
+            "/proc/net/ip_vs_app" => Self::IpVsApp,
+            "/proc/sys/net/ipv4/vs" | "/proc/sys/net/ipv4/vs/" => Self::Settings,
+            _ => return None,
+        })
+    }
+}
+
+/// `sluice proc`: what would be in a file of a kernel with IPVS.
+pub fn proc(file: ProcFile, rpc: &mut dyn Rpc) -> Outcome {
+    execute::Session::new(rpc, &SystemNames).proc(file)
 }
 
 #[cfg(test)]

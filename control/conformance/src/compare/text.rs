@@ -264,7 +264,7 @@ fn excuse_connections<'a>(
 }
 
 /// A line diff with two lines of context, and trailing blanks made visible.
-fn diff(recorded: &str, ours: &str) -> String {
+pub(super) fn diff(recorded: &str, ours: &str) -> String {
     let diff = TextDiff::from_lines(recorded, ours);
     let mut text = String::new();
     for group in diff.grouped_ops(2) {

@@ -155,11 +155,13 @@ fn steps_that_cannot_be_performed_fail_the_trace() {
             trace["steps"].as_array_mut().unwrap().insert(0, step);
         })
     };
-    let said = with(json!({"op": "read", "arg": "/proc/net/ip_vs", "result": ""}));
+    let said = with(json!({"op": "read", "arg": "/proc/net/ip_masq", "result": ""}));
     assert!(
-        said.starts_with("step 0 (read /proc/net/ip_vs): sluice has no"),
+        said.starts_with("step 0 (read /proc/net/ip_masq): sluice has no"),
         "{said}"
     );
+    let said = with(json!({"op": "read", "arg": "/proc/net/ip_vs", "result": ""}));
+    assert!(said.contains("+ IP Virtual Server"), "{said}");
     let said = with(json!({"op": "cmd", "args": "/bin/true", "rc": 0, "out": "", "err": ""}));
     assert!(said.starts_with("step 0 (cmd /bin/true)"), "{said}");
     let said = complaint("udp-nat", |trace| {
