@@ -231,6 +231,7 @@ impl Mirror {
         let mut clock = Clock::new();
         loop {
             self.publish_pending(&clock);
+            self.ask_forgotten(&netlink).await;
             tokio::select! {
                 notice = netlink.notice() => match notice {
                     Some(notice) => self.note(notice, &mut clock),
@@ -308,6 +309,19 @@ impl Mirror {
         self.publish_neighbours();
         if let Err(error) = netlink.use_neighbour((interface, addr)).await {
             debug!(%error, ?question, "the kernel would not look for the neighbour");
+        }
+    }
+
+    /// Makes the kernel look for those in use that it was made to forget.
+    async fn ask_forgotten(&mut self, netlink: &Netlink) {
+        while let Some((port, addr)) = self.neighbours.next_forgotten() {
+            let interface = self.indices.iter().find(|(_, p)| **p == port);
+            let Some((&interface, _)) = interface else {
+                continue;
+            };
+            if let Err(error) = netlink.use_neighbour((interface, addr)).await {
+                debug!(%error, %addr, "the kernel would not look for the neighbour");
+            }
         }
     }
 

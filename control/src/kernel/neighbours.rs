@@ -10,6 +10,9 @@ use sluice_dataplane::egress::Mac;
 /// The kernel is not asked again for the same neighbour within this time.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// A neighbour is in use for so long after a worker has said so; workers say so every 5 s.
+const IN_USE: Duration = Duration::from_secs(15);
+
 /// How the kernel stands with a neighbour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -62,6 +65,8 @@ pub(super) struct Neighbours {
     /// To be told to the workers.
     changed: BTreeSet<Neighbour>,
     failed: BTreeSet<Neighbour>,
+    /// Forgotten by the kernel, and to be asked for.
+    forgotten: BTreeSet<Neighbour>,
     counts: NeighbourCounts,
 }
 
@@ -72,6 +77,8 @@ struct Entry {
     /// Tell, whether or not it differs from what was told.
     tell_again: bool,
     asked_at: Option<Instant>,
+    /// The kernel has forgotten it while it was in use: what was told holds until the kernel knows better.
+    kept: bool,
 }
 
 impl Neighbours {
@@ -85,7 +92,14 @@ impl Neighbours {
             }
             return;
         }
-        if standing.mac() != entry.told {
+        let flushed = standing == Standing::Unknown
+            && matches!(before, Standing::Known(_))
+            && entry.asked_at.is_some_and(|at| at.elapsed() < IN_USE);
+        entry.kept = flushed || entry.kept && standing == Standing::Resolving;
+        if flushed {
+            self.forgotten.insert(neighbour);
+        }
+        if entry.mac() != entry.told {
             self.changed.insert(neighbour);
         }
         if let Some(count) = self.gauge(before) {
@@ -141,6 +155,12 @@ impl Neighbours {
         probe
     }
 
+    /// The next neighbour that the kernel has forgotten (`ip neigh flush`) and that is in use: the kernel should ask for it at once.
+    /// Until it answers, or does not, workers go on with the MAC that they have.
+    pub(super) fn next_forgotten(&mut self) -> Option<Neighbour> {
+        self.forgotten.pop_first()
+    }
+
     /// Whether there may be something to tell.
     pub(super) fn has_changes(&self) -> bool {
         !self.changed.is_empty()
@@ -152,7 +172,7 @@ impl Neighbours {
             let Some(entry) = self.entries.get_mut(&neighbour) else {
                 continue;
             };
-            let mac = entry.standing.mac();
+            let mac = entry.mac();
             let news = mac != entry.told || entry.tell_again;
             entry.told = mac;
             entry.tell_again = false;
@@ -197,6 +217,12 @@ impl Neighbours {
 }
 
 impl Entry {
+    /// What workers should use.
+    fn mac(&self) -> Option<Mac> {
+        let kept = self.told.filter(|_| self.kept);
+        self.standing.mac().or(kept)
+    }
+
     /// Whether the kernel is to be bothered, not too often, and never for what an administrator fixed: saying "in use" would
     /// make that an ordinary entry.
     fn ask(&mut self, now: Instant) -> bool {
@@ -245,6 +271,26 @@ mod tests {
         assert_eq!(changes(&mut table), [None]);
         assert!(table.entries.is_empty());
         assert_eq!(table.counts(), NeighbourCounts::default());
+    }
+
+    #[test]
+    fn one_in_use_that_the_kernel_forgets_is_kept_until_it_does_not_answer() {
+        let mut table = Neighbours::default();
+        table.set(WHO, Standing::Known(MAC));
+        table.used(WHO, Instant::now());
+        assert_eq!(changes(&mut table), [Some(MAC)]);
+        table.set(WHO, Standing::Unknown);
+        assert_eq!(table.next_forgotten(), Some(WHO));
+        assert_eq!(table.next_forgotten(), None);
+        table.set(WHO, Standing::Resolving);
+        table.set(WHO, Standing::Known(MAC));
+        assert_eq!(changes(&mut table), []);
+
+        table.set(WHO, Standing::Unknown);
+        table.set(WHO, Standing::Resolving);
+        assert_eq!(changes(&mut table), []);
+        table.set(WHO, Standing::Failed);
+        assert_eq!(changes(&mut table), [None]);
     }
 
     #[test]
