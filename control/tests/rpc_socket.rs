@@ -25,6 +25,9 @@ use sluice_dataplane::io::memory::MemoryPort;
 use sluice_dataplane::time::{TickRate, Ticks};
 use sluice_dataplane::worker::{Worker, WorkerConfig, WorkerPort};
 
+/// What the server takes at a time, of connections.
+const CONNECTIONS: usize = 256;
+
 const MAX_REQUEST: usize = 64 << 10;
 
 /// A server on its own socket; everything ends when it is dropped.
@@ -210,6 +213,41 @@ fn a_service_is_added_listed_and_deleted() {
         client.call("service_delete", service(1))["result"],
         json!({"revision": 3})
     );
+}
+
+#[test]
+fn idle_clients_keep_nobody_out() {
+    let rig = Rig::start();
+    let mut idle: Vec<Client> = (0..CONNECTIONS).map(|_| rig.client()).collect();
+    // The last one is accepted after all the others.
+    idle[CONNECTIONS - 1].call("version", json!({}));
+    idle[0].call("version", json!({}));
+    let mut late = rig.client();
+    assert!(late.call("version", json!({}))["result"].is_object());
+    // The one that was silent longest has gone.
+    assert!(idle[1].at_end());
+    assert!(idle[0].call("version", json!({}))["result"].is_object());
+}
+
+#[test]
+fn the_answers_to_a_batch_are_bounded() {
+    let rig = Rig::start();
+    let mut client = rig.client();
+    let one = |id: usize| json!({"jsonrpc": "2.0", "method": "connection_list", "params": {"limit": 10_000}, "id": id});
+    let batch: Vec<Value> = (0..9).map(one).collect();
+    client.send(&json!(batch).to_string());
+    let answers = client.receive();
+    let answers = answers.as_array().unwrap();
+    assert_eq!(answers.len(), 9);
+    assert!(answers[0]["result"].is_object(), "{}", answers[0]);
+    assert_eq!(answers[8]["id"], 8);
+    assert_eq!(
+        answers[8]["error"]["data"]["kind"], "request_too_large",
+        "{}",
+        answers[8]
+    );
+    // The connection goes on.
+    assert!(client.call("version", json!({}))["result"].is_object());
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! (connections). Requests are performed in the order of arrival and answered in that order on each connection, but not
 //! one after the other: the next one is performed while the last one waits for the workers.
 
+mod clients;
 pub mod envelope;
 pub mod frames;
 pub mod server;

@@ -8,9 +8,10 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tracing::{debug, warn};
 
+use super::clients::{Clients, Place};
 use super::envelope::{self, Message, Refused, Request};
 use super::frames::{Frame, Frames};
 use super::waiting::{Answer, Waiting};
@@ -21,8 +22,14 @@ use crate::controller::{Controller, Peer};
 /// Requests of one connection that may wait for their answers; then it is not read from.
 const PIPELINED: usize = 64;
 
-/// Connections at a time; more wait to be accepted.
+/// Connections at a time. One more, and the one that was silent longest is closed: idle clients may stay, but keep nobody out.
 const CONNECTIONS: usize = 256;
+
+/// Bytes of the answers to one batch, about; what comes after them in the batch is not performed.
+const BATCH_ANSWER: usize = 16 << 20;
+
+/// Bytes of a connection in a listing, about.
+const CONNECTION_ROW: u64 = 256;
 
 /// How often to look while somebody waits for the workers, and while nobody does.
 const BUSY_PERIOD: Duration = Duration::from_millis(1);
@@ -97,19 +104,20 @@ impl Hub {
 
     /// Accepts connections for ever.
     pub async fn serve(&self, listener: UnixListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let clients = Clients::new(CONNECTIONS);
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                return;
-            };
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let hub = self.clone();
+                    let (hub, place) = (self.clone(), clients.admit());
                     tokio::spawn(async move {
-                        if let Err(error) = hub.connection(stream).await {
-                            debug!(%error, "a client's connection broke");
+                        tokio::select! {
+                            ended = hub.connection(stream, &place) => if let Err(error) = ended {
+                                debug!(%error, "a client's connection broke");
+                            },
+                            () = place.must_leave() => {
+                                debug!("a client that was silent for long made room for another");
+                            }
                         }
-                        drop(place);
                     });
                 }
                 Err(error) => {
@@ -121,13 +129,15 @@ impl Hub {
         }
     }
 
-    async fn connection(&self, stream: UnixStream) -> io::Result<()> {
+    async fn connection(&self, stream: UnixStream, place: &Place) -> io::Result<()> {
         let credentials = stream.peer_cred()?;
         let peer = Peer::process(credentials.pid(), credentials.uid());
         let (reader, writer) = stream.into_split();
         let (responses, queue) = mpsc::channel(PIPELINED);
-        let (read, written) =
-            tokio::join!(self.read(reader, responses, &peer), write(writer, queue));
+        let (read, written) = tokio::join!(
+            self.read(reader, responses, &peer, place),
+            write(writer, queue)
+        );
         read.and(written)
     }
 
@@ -137,6 +147,7 @@ impl Hub {
         mut reader: OwnedReadHalf,
         responses: mpsc::Sender<Response>,
         peer: &Peer,
+        place: &Place,
     ) -> io::Result<()> {
         let mut frames = Frames::new(self.max_request);
         let mut bytes = vec![0; 64 << 10];
@@ -154,7 +165,10 @@ impl Hub {
             }
             match reader.read(&mut bytes).await? {
                 0 => break,
-                n => frames.feed(&bytes[..n]),
+                n => {
+                    place.heard();
+                    frames.feed(&bytes[..n]);
+                }
             }
         }
         if let Some(frame) = frames.end() {
@@ -186,8 +200,7 @@ impl Hub {
                 None => Response::None,
             },
             Message::Batch(requests) => {
-                let answers = requests.into_iter();
-                let answers: Vec<_> = answers.filter_map(|one| self.request(one, peer)).collect();
+                let answers = self.batch(requests, peer);
                 if answers.is_empty() {
                     Response::None
                 } else {
@@ -197,6 +210,28 @@ impl Hub {
         };
         self.wake.notify_one();
         response
+    }
+
+    /// All answers are held until the last one is there: so they are bounded.
+    fn batch(&self, requests: Vec<Result<Request, Refused>>, peer: &Peer) -> Vec<(Value, Answer)> {
+        let mut answers = Vec::new();
+        let mut room = BATCH_ANSWER;
+        for request in requests {
+            let expected = request.as_ref().map_or(0, expected_bytes);
+            if room >= expected {
+                let answer = self.request(request, peer);
+                if let Some((_, Answer::Now(Ok(value)))) = &answer {
+                    room = room.saturating_sub(value.to_string().len());
+                }
+                room = room.saturating_sub(expected.max(64));
+                answers.extend(answer);
+            } else {
+                room = 0;
+                let id = request.map_or_else(|refused| Some(refused.id), |request| request.id);
+                answers.extend(id.map(|id| (id, Answer::Now(Err(batch_too_large())))));
+            }
+        }
+        answers
     }
 
     /// The id to answer under and the answer; `None` for a notification.
@@ -218,6 +253,25 @@ impl Hub {
         // A panic ends the process (panic = "abort"), so nobody sees a half-done change.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Bytes of an answer that comes later and may be long.
+fn expected_bytes(request: &Request) -> usize {
+    if request.method != "connection_list" {
+        return 1;
+    }
+    let limit = request.params.get("limit").and_then(Value::as_u64);
+    (limit.unwrap_or(1000).min(10_000) * CONNECTION_ROW) as usize
+}
+
+fn batch_too_large() -> ApiError {
+    ApiError::new(
+        ErrorKind::RequestTooLarge,
+        format!(
+            "not performed: the answers to the batch so far are over {} MB; send smaller batches",
+            BATCH_ANSWER >> 20
+        ),
+    )
 }
 
 fn failure(kind: ErrorKind, message: String) -> Response {

@@ -45,6 +45,8 @@ pub struct Socket {
 pub struct SocketFile {
     path: PathBuf,
     inode: u64,
+    /// The folders that were made for it, outermost first. They go with it, if nothing else is in them.
+    made: Vec<PathBuf>,
 }
 
 impl Socket {
@@ -56,14 +58,12 @@ impl Socket {
             error,
         };
         check_free(path)?;
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(io)?;
-        }
+        let made = make_folders(path).map_err(io)?;
         // Made under another name and moved, so that it is never there with other access than it should have.
         let mut own = path.as_os_str().to_owned();
         own.push(format!(".{}", std::process::id()));
         let own = PathBuf::from(own);
-        let made = || {
+        let bind = || {
             match fs::remove_file(&own) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
@@ -74,14 +74,15 @@ impl Socket {
             fs::rename(&own, path)?;
             Ok((listener, inode))
         };
-        let (listener, inode) = made().map_err(|error| {
+        let (listener, inode) = bind().map_err(|error| {
             let _ = fs::remove_file(&own);
+            remove_folders(&made);
             io(error)
         })?;
         let path = path.to_owned();
         Ok(Self {
             listener,
-            file: SocketFile { path, inode },
+            file: SocketFile { path, inode, made },
         })
     }
 
@@ -95,7 +96,27 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         if fs::metadata(&self.path).is_ok_and(|found| found.ino() == self.inode) {
             let _ = fs::remove_file(&self.path);
+            remove_folders(&self.made);
         }
+    }
+}
+
+/// Makes the folders that `path` needs. Those that were made, outermost first.
+fn make_folders(path: &Path) -> io::Result<Vec<PathBuf>> {
+    let folders = path.ancestors().skip(1);
+    let missing = folders.take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    let mut made: Vec<PathBuf> = missing.map(Path::to_owned).collect();
+    made.reverse();
+    if let Some(innermost) = made.last() {
+        fs::create_dir_all(innermost)?;
+    }
+    Ok(made)
+}
+
+fn remove_folders(made: &[PathBuf]) {
+    // Fails, as it should, where there is something else.
+    for folder in made.iter().rev() {
+        let _ = fs::remove_dir(folder);
     }
 }
 
@@ -155,8 +176,13 @@ mod tests {
         );
         UnixStream::connect(&path).unwrap();
         drop(socket);
-        assert!(!path.exists());
-        assert_eq!(fs::read_dir(folder.0.join("sub")).unwrap().count(), 0);
+        assert!(!folder.0.join("sub").exists());
+
+        let path = folder.0.join("a/b/rpc.sock");
+        let socket = Socket::claim(&path, 0o640).unwrap();
+        fs::write(folder.0.join("a/other"), "").unwrap();
+        drop(socket);
+        assert!(folder.0.join("a/other").exists() && !folder.0.join("a/b").exists());
     }
 
     #[test]
