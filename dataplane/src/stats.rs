@@ -179,6 +179,13 @@ impl WorkerCells {
         }
     }
 
+    /// Bytes that room for so many takes.
+    pub fn bytes_for(services: usize, servers: usize) -> usize {
+        size_of::<Self>()
+            + services * size_of::<CachePadded<ServiceCells>>()
+            + servers * size_of::<CachePadded<ServerCells>>()
+    }
+
     /// The revision of the last change applied whole.
     pub fn applied(&self) -> u64 {
         self.applied.load(Ordering::Acquire)

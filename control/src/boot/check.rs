@@ -113,6 +113,9 @@ impl Boot {
             1,
             1 << 28,
         )?;
+        if let Some(memory_mb) = self.eal.memory_mb {
+            between("eal.memory_mb", memory_mb as usize, 1, 1 << 26)?;
+        }
         between("workers.max_held", workers.max_held, 1, 1 << 20)?;
         let extra_frames = workers.extra_frames as usize;
         between("workers.extra_frames", extra_frames, 0, 1 << 26)?;
@@ -159,9 +162,6 @@ impl Boot {
         if let Some(name) = twice(self.ports.iter().map(|port| port.name.as_str())) {
             return Err(format!("port: two ports have the name {name:?}"));
         }
-        if let Some(device) = twice(self.ports.iter().map(|port| port.device.as_str())) {
-            return Err(format!("port: two ports have the device {device:?}"));
-        }
         if let Some(name) = twice(self.exceptions().map(|(_, name)| name)) {
             return Err(format!(
                 "port: two ports have the exception interface {name:?}"
@@ -195,7 +195,7 @@ impl Boot {
                 ));
             }
         }
-        Ok(())
+        self.check_devices()
     }
 }
 
@@ -222,7 +222,7 @@ fn is_virtual(device: &str) -> bool {
     driver && device.bytes().all(plain)
 }
 
-fn is_interface_name(name: &str) -> bool {
+pub(super) fn is_interface_name(name: &str) -> bool {
     let odd = |c: char| c.is_whitespace() || c == '/' || c == ':' || c == '%';
     (1..=INTERFACE_NAME).contains(&name.len()) && name != "." && name != ".." && !name.contains(odd)
 }

@@ -4,6 +4,7 @@
 //! to begin with. Every section and every key has a default but `[[port]]`; unknown keys are refused.
 
 mod check;
+mod devices;
 mod initial;
 mod network;
 
@@ -19,6 +20,7 @@ use serde::Deserialize;
 
 use crate::api;
 use crate::config::Limits;
+use crate::plain::plain;
 
 pub use check::Machine;
 
@@ -431,7 +433,7 @@ fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> BootError {
         path: path.to_owned(),
         line: before.matches('\n').count() + 1,
         column: last_line.chars().count() + 1,
-        message: error.message().replace('\n', " "),
+        message: plain(&error.message().replace('\n', " ")),
     }
 }
 

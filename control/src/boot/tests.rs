@@ -236,6 +236,40 @@ fn ports_are_checked_against_each_other() {
             "two ports have the device \"net_tap0\"",
         ),
         (
+            format!(
+                "{}[[port]]\nname = \"dmz\"\ndevice = \"01:0A.0\"\n",
+                second("name = \"lan\"\ndevice = \"0000:01:0a.0\"")
+            ),
+            "two ports have the device \"0000:01:0a.0\"",
+        ),
+        (
+            format!(
+                "{}args = \"iface=dt0\"\n",
+                second(
+                    "name = \"lan\"\ndevice = \"net_tap1\"\nargs = \"iface=dt0\"\n[[port]]\nname = \"dmz\"\ndevice = \"net_tap2\""
+                )
+            ),
+            "two interfaces would have the name \"dt0\"",
+        ),
+        (
+            second(
+                "name = \"lan\"\ndevice = \"net_tap1\"\nargs = \"iface=dt1\"\nexception = \"dt1\"",
+            ),
+            "two interfaces would have the name \"dt1\"",
+        ),
+        (
+            second("name = \"lan\"\ndevice = \"net_tap1\"\nargs = \"iface=dt1,bogus=1\""),
+            "port \"lan\": args: net_tap1 knows iface, mac, remote, but no \"bogus\"",
+        ),
+        (
+            format!("{PORT}[eal]\nextra_args = [\"--help\"]\n"),
+            "eal.extra_args: with \"--help\" DPDK prints something",
+        ),
+        (
+            format!("{PORT}[eal]\nmemory_mb = 0\n"),
+            "eal.memory_mb: 0 is not from 1 to",
+        ),
+        (
             second("name = \"lan\"\ndevice = \"eth1\""),
             "\"eth1\" is neither a PCI address",
         ),

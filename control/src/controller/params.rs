@@ -6,6 +6,7 @@ use serde_path_to_error::Segment;
 
 use crate::api::ErrorKind;
 use crate::api_error::ApiError;
+use crate::plain::plain;
 
 /// Reads the named parameters of `method`.
 pub(super) fn parse<T: DeserializeOwned>(method: &str, params: &Value) -> Result<T, ApiError> {
@@ -53,7 +54,7 @@ fn explain(params: &Value, error: &serde_path_to_error::Error<serde_json::Error>
         ("invalid IPv4 address syntax", Some(given)) => {
             format!("{given} is not an IPv4 address such as 10.0.0.1")
         }
-        _ => message,
+        _ => plain(&message),
     };
     if path.is_empty() {
         return ApiError::new(ErrorKind::InvalidParams, what);
@@ -118,6 +119,8 @@ mod tests {
                 message.starts_with(&format!("parameter {path}: ")),
                 "{message}"
             );
+            let rust = ["struct", "enum", "u32", "map", "Ref"];
+            assert!(!rust.iter().any(|word| message.contains(word)), "{message}");
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sluice_dataplane::command::{PortId, WorkerId};
+use sluice_dataplane::conn;
 use sluice_dataplane::dpdk::{
     DpdkPort, Eal, EalConfig, EalError, EthPort, Hugepages, Iova, Mbuf, Mempool, MempoolError,
     PoolConfig, PortConfig, PortError, RunningWorker, clock,
@@ -252,6 +253,7 @@ fn eal_config(boot: &Boot) -> EalConfig {
             boot::Hugepages::Off => Hugepages::Off,
         },
         memory_mb: boot.eal.memory_mb.unwrap_or_else(|| memory_mb(boot)),
+        tables_mb: tables_mb(boot),
         iova: boot.eal.iova.map(|iova| match iova {
             boot::Iova::Pa => Iova::Physical,
             boot::Iova::Va => Iova::Virtual,
@@ -269,6 +271,14 @@ fn memory_mb(boot: &Boot) -> u32 {
     let workers = (0..boot.workers.cores.len()).map(|worker| worker_pool(boot, worker).bytes());
     let bytes = workers.sum::<u64>() + punt_pool(boot).bytes();
     (OWN_MB + bytes.div_ceil(1 << 20)) as u32
+}
+
+/// What the workers' tables take: connections, and counters of services and real servers.
+fn tables_mb(boot: &Boot) -> u32 {
+    let limits = Limits::from(boot.limits);
+    let each = conn::bytes_for(boot.workers.max_connections) + limits.cells_bytes();
+    let bytes = (boot.workers.cores.len() * each) as u64;
+    bytes.div_ceil(1 << 20).try_into().unwrap_or(u32::MAX)
 }
 
 /// A worker's frames: all descriptors of its queues, what it holds, and what is on the way to the kernel.

@@ -70,6 +70,49 @@ fn memory_that_is_too_little_for_the_ports_is_refused() {
 }
 
 #[test]
+fn connections_that_do_not_fit_into_memory_are_refused() {
+    let said =
+        refused(&boot(&["lan"]).replace("max_connections = 16384", "max_connections = 268435456"));
+    assert!(
+        said.contains("MB for tables of connections") && said.contains("MB too few"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_dpdk_says_of_a_device_is_passed_on() {
+    let device = |device: &str, args: &str| {
+        boot(&["lan"])
+            .replace("net_tap0", device)
+            .replace("iface=dt0", args)
+            .replace("exception = \"ex0\"\n", "")
+    };
+    let said = refused(&device("net_pcap0", "rx_pcap=/nonexistent/in.pcap"));
+    assert!(
+        said.contains("/nonexistent/in.pcap: No such file"),
+        "{said}"
+    );
+    let said = refused(&device("net_pcap0", "bogus=1"));
+    assert!(said.contains("could not make the device"), "{said}");
+}
+
+#[test]
+fn an_mtu_beyond_the_devices_is_refused_with_its_limit() {
+    let said = refused(&boot(&["lan"]).replace("exception = ", "mtu = 2000\nexception = "));
+    assert!(
+        said.contains("an MTU of 2000 is not possible") && said.contains(" to 1504"),
+        "{said}"
+    );
+}
+
+#[test]
+fn arguments_that_dpdk_does_not_know_are_named() {
+    let said =
+        refused(&boot(&["lan"]).replace("[workers]", "extra_args = [\"--bogus\"]\n\n[workers]"));
+    assert!(said.contains("--bogus"), "{said}");
+}
+
+#[test]
 fn two_workers_on_one_core_are_refused() {
     let boot = boot(&["lan"]);
     let cores = boot

@@ -91,10 +91,18 @@ pub(super) struct Crowded;
 impl Index {
     /// For so many entries.
     pub(super) fn with_capacity(entries: usize) -> Self {
-        let buckets = (entries * LOAD.1).div_ceil(LOAD.0 * WAYS).max(2);
         Self {
-            buckets: HugeSlice::from_fn(buckets, |_| Bucket::default()),
+            buckets: HugeSlice::from_fn(Self::buckets_for(entries), |_| Bucket::default()),
         }
+    }
+
+    fn buckets_for(entries: usize) -> usize {
+        (entries * LOAD.1).div_ceil(LOAD.0 * WAYS).max(2)
+    }
+
+    /// Bytes of an index for so many entries.
+    pub(super) fn bytes_for(entries: usize) -> usize {
+        Self::buckets_for(entries) * size_of::<Bucket>()
     }
 
     /// Bytes of memory.

@@ -15,3 +15,8 @@ pub mod timer;
 pub use connection::{Conn, Delta, Endpoint, NewConn};
 pub use key::{Direction, Ends, FlowKey};
 pub use table::{ConnId, ConnTable, Hash, Hit};
+
+/// Bytes that the connections of a worker take, with their timers: all of it is allocated when the worker starts.
+pub fn bytes_for(max_connections: usize) -> usize {
+    ConnTable::bytes_for(max_connections) + timer::TimerWheel::bytes_for(max_connections)
+}

@@ -93,6 +93,14 @@ impl ConnTable {
         }
     }
 
+    /// Bytes of a table for `capacity` connections, before it is made.
+    pub fn bytes_for(capacity: usize) -> usize {
+        let capacity = capacity.min(Self::MAX);
+        Index::bytes_for(capacity * 2)
+            + capacity * (size_of::<Conn>() + size_of::<u32>())
+            + capacity.div_ceil(64) * size_of::<u64>()
+    }
+
     /// How many it can hold.
     pub fn capacity(&self) -> usize {
         self.conns.len()
@@ -464,7 +472,7 @@ mod tests {
                 );
             }
             assert!(
-                table.bytes() / capacity <= 104,
+                table.bytes() == ConnTable::bytes_for(capacity) && table.bytes() / capacity <= 104,
                 "{} bytes a connection",
                 table.bytes() / capacity
             );

@@ -55,7 +55,7 @@ pub struct TimerWheel {
 impl TimerWheel {
     /// An empty wheel that starts at `now`, for `capacity` connections with up to two entries each.
     pub fn new(capacity: usize, now: Grain) -> Self {
-        let count = (capacity * 2).div_ceil(CHUNK) + 2 * SLOTS as usize + 1;
+        let count = Self::chunks_for(capacity);
         let chunk = |n: usize| Chunk {
             next: if n + 1 < count { n as u32 + 1 } else { NONE },
             len: 0,
@@ -70,6 +70,15 @@ impl TimerWheel {
             next: now.0 >> SLOT_SHIFT,
             due: NONE,
         }
+    }
+
+    fn chunks_for(capacity: usize) -> usize {
+        (capacity * 2).div_ceil(CHUNK) + 2 * SLOTS as usize + 1
+    }
+
+    /// Bytes of a wheel for so many connections, before it is made.
+    pub fn bytes_for(capacity: usize) -> usize {
+        Self::chunks_for(capacity) * size_of::<Chunk>()
     }
 
     /// Bytes of memory.

@@ -18,6 +18,9 @@ pub struct EalConfig {
     pub hugepages: Hugepages,
     /// MB of memory for DPDK: frame pools, rings and drivers.
     pub memory_mb: u32,
+    /// MB of ordinary memory that the process is going to take beside, for its tables. The start is refused where they are not
+    /// to be had, instead of a process that is killed later.
+    pub tables_mb: u32,
     /// Physical or virtual addresses for devices; `None` lets EAL choose.
     pub iova: Option<Iova>,
     /// Keeps hugepages out of the file system: no mount is needed, and no secondary process (dpdk-dumpcap) can attach.
@@ -41,6 +44,7 @@ impl Default for EalConfig {
             allow_shared_cores: false,
             hugepages: Hugepages::Auto,
             memory_mb: 512,
+            tables_mb: 0,
             iova: None,
             in_memory: false,
             vdevs: Vec::new(),
@@ -150,14 +154,18 @@ impl EalConfig {
         let enough = |in_memory| machine.free_mb(in_memory) >= want_mb;
         match self.hugepages {
             Hugepages::Off => {}
-            _ if !self.in_memory && enough(false) => return Ok(Backing::Hugetlbfs),
-            _ if self.in_memory && enough(true) => return Ok(Backing::AnonymousHugepages),
+            _ if !self.in_memory && enough(false) => {
+                return self.with_tables(machine, 0, Backing::Hugetlbfs);
+            }
+            _ if self.in_memory && enough(true) => {
+                return self.with_tables(machine, 0, Backing::AnonymousHugepages);
+            }
             Hugepages::Auto if machine.mounts.is_empty() && enough(true) => {
                 tracing::info!(
                     "no hugetlbfs is mounted: hugepages are used without files, so no secondary process \
                      (dpdk-dumpcap) can attach"
                 );
-                return Ok(Backing::AnonymousHugepages);
+                return self.with_tables(machine, 0, Backing::AnonymousHugepages);
             }
             Hugepages::Required => return Err(self.shortfall(machine)),
             // Ordinary pages move in memory, and a NIC would not notice.
@@ -168,13 +176,27 @@ impl EalConfig {
                 "not enough free hugepages: ordinary memory is used, which is slower"
             ),
         }
+        self.with_tables(machine, want_mb, Backing::Ordinary)
+    }
+
+    /// `backing`, if ordinary memory has room for `frames_mb` and the tables.
+    fn with_tables(
+        &self,
+        machine: &Machine,
+        frames_mb: u64,
+        backing: Backing,
+    ) -> Result<Backing, EalError> {
+        let tables_mb = u64::from(self.tables_mb);
+        let want_mb = frames_mb + tables_mb;
         match machine.available_mb {
             Some(have_mb) if have_mb < want_mb => Err(EalError::NotEnoughMemory {
                 want_mb,
+                frames_mb,
+                tables_mb,
                 have_mb,
                 short_mb: want_mb - have_mb,
             }),
-            _ => Ok(Backing::Ordinary),
+            _ => Ok(backing),
         }
     }
 
@@ -329,6 +351,34 @@ mod tests {
         };
         assert!(matches!(
             config.backing(&machine(0, false)),
+            Err(EalError::NotEnoughMemory { short_mb: 500, .. })
+        ));
+    }
+
+    #[test]
+    fn tables_take_ordinary_memory_wherever_frames_are() {
+        let mut config = EalConfig {
+            tables_mb: 900,
+            ..config(Hugepages::Auto)
+        };
+        assert_eq!(
+            config.backing(&machine(32, true)).unwrap(),
+            Backing::Hugetlbfs
+        );
+        // 900 and, without hugepages, 64 for frames.
+        config.tables_mb = 937;
+        assert_eq!(
+            config.backing(&machine(32, true)).unwrap(),
+            Backing::Hugetlbfs
+        );
+        let error = config.backing(&machine(31, true)).unwrap_err().to_string();
+        assert!(
+            error.contains("1001 MB of memory are wanted") && error.contains(" 1 MB too few"),
+            "{error}"
+        );
+        config.tables_mb = 1500;
+        assert!(matches!(
+            config.backing(&machine(32, true)),
             Err(EalError::NotEnoughMemory { short_mb: 500, .. })
         ));
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dpdk_sys as sys;
 
-use super::{Eal, Mempool, PortError, Rss, Socket};
+use super::{Eal, Mempool, PortError, Rss, Socket, log};
 use crate::egress::Mac;
 
 /// Bytes of a Toeplitz key where the device does not say (`rte_eth_rss_conf`).
@@ -308,13 +308,14 @@ fn find(eal: &Eal, name: &str) -> Result<u16, PortError> {
         unsafe { sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) == 0 }
     });
     if found {
-        Ok(id)
-    } else {
-        Err(PortError::NoSuchDevice {
-            port: name.to_owned(),
-            known: names(eal).join(", "),
-        })
+        return Ok(id);
     }
+    let (port, said) = (name.to_owned(), log::take_complaints());
+    if said.is_empty() {
+        let known = names(eal).join(", ");
+        return Err(PortError::NoSuchDevice { port, known });
+    }
+    Err(PortError::NotMade { port, said })
 }
 
 /// The NUMA node of the device of that name.

@@ -6,7 +6,9 @@
 //! someone may still own. The process' end gives it back; [`Eal`]'s drop removes the files.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
@@ -96,13 +98,18 @@ pub enum EalError {
          `mkdir -p /dev/hugepages && mount -t hugetlbfs none /dev/hugepages`, or set `in_memory`"
     )]
     NoHugetlbfs,
-    /// Too little memory without hugepages.
+    /// Too little ordinary memory.
     #[error(
-        "{want_mb} MB of memory are wanted and {have_mb} MB are available, {short_mb} MB too few; lower the memory"
+        "{want_mb} MB of memory are wanted, {frames_mb} MB for frames and {tables_mb} MB for tables of connections, and \
+         {have_mb} MB are available, {short_mb} MB too few; lower max_connections or memory_mb"
     )]
     NotEnoughMemory {
         /// Wanted.
         want_mb: u64,
+        /// For frames and drivers; 0 where they are in hugepages.
+        frames_mb: u64,
+        /// For tables.
+        tables_mb: u64,
         /// Available.
         have_mb: u64,
         /// The difference.
@@ -112,12 +119,16 @@ pub enum EalError {
     #[error("EAL argument {0:?} holds a zero byte")]
     BadArgument(String),
     /// `rte_eal_init` failed.
-    #[error("DPDK did not start: {errno}; it said: {said}")]
+    #[error("DPDK did not start: {errno}; it said: {said}{}",
+        if .extra.is_empty() { String::new() } else { format!("; do its extra arguments make sense: {extra}?") }
+    )]
     Init {
         /// The error number's text.
         errno: String,
         /// DPDK's own latest complaints.
         said: String,
+        /// What it was given that is not ours.
+        extra: String,
     },
     /// The system refused a thread.
     #[error("no thread for DPDK's main lcore: {0}")]
@@ -186,6 +197,7 @@ impl Eal {
             available_mb: memory::available_mb(),
         })?;
         let arguments = c_strings(config.arguments(backing))?;
+        let extra = config.extra_args.join(" ");
         let cores: Vec<_> = [config.main_core]
             .into_iter()
             .chain(config.worker_cores.iter().copied())
@@ -199,7 +211,7 @@ impl Eal {
                 let started = cores
                     .into_iter()
                     .try_for_each(probe_core)
-                    .and_then(|()| initialise(arguments));
+                    .and_then(|()| initialise(arguments, extra));
                 let failed = started.is_err();
                 if report.send(started).is_err() || failed {
                     return;
@@ -403,7 +415,7 @@ fn c_strings(arguments: Vec<String>) -> Result<Vec<CString>, EalError> {
 }
 
 /// On the thread that is to be the main lcore.
-fn initialise(arguments: Vec<CString>) -> Result<(), EalError> {
+fn initialise(arguments: Vec<CString>, extra: String) -> Result<(), EalError> {
     if STARTED.swap(true, Ordering::AcqRel) {
         return Err(EalError::AlreadyStarted);
     }
@@ -415,8 +427,11 @@ fn initialise(arguments: Vec<CString>) -> Result<(), EalError> {
         .map(CString::into_raw)
         .collect::<Vec<_>>()
         .leak();
+    // What it does not understand it answers with a page of usage on standard output.
+    let quiet = Quiet::new();
     // SAFETY: the vector and its strings live as long as the process, and EAL is initialised for the first time.
     let parsed = unsafe { sys::rte_eal_init(arguments.len() as c_int, arguments.as_mut_ptr()) };
+    drop(quiet);
     if parsed >= 0 {
         return Ok(());
     }
@@ -427,7 +442,49 @@ fn initialise(arguments: Vec<CString>) -> Result<(), EalError> {
     Err(EalError::Init {
         errno: errno_text(last_errno()),
         said,
+        extra,
     })
+}
+
+/// While it lives, standard output leads nowhere and the C library does not name unknown options on standard error.
+struct Quiet {
+    stdout: Option<OwnedFd>,
+    opterr: c_int,
+}
+
+unsafe extern "C" {
+    /// Of getopt(3): whether it complains.
+    static mut opterr: c_int;
+}
+
+impl Quiet {
+    fn new() -> Self {
+        let nowhere = File::options().write(true).open("/dev/null");
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().ok();
+        if let (Ok(nowhere), Some(_)) = (&nowhere, &stdout) {
+            // SAFETY: both descriptors are open.
+            unsafe { libc::dup2(nowhere.as_raw_fd(), libc::STDOUT_FILENO) };
+        }
+        // SAFETY: nothing else in this process uses getopt.
+        let before = unsafe { ptr::replace(&raw mut opterr, 0) };
+        Self {
+            stdout,
+            opterr: before,
+        }
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        // SAFETY: as above.
+        unsafe { opterr = self.opterr };
+        if let Some(stdout) = &self.stdout {
+            // SAFETY: null means all of the C library's streams: what it holds back goes nowhere, too.
+            unsafe { libc::fflush(ptr::null_mut()) };
+            // SAFETY: both descriptors are open.
+            unsafe { libc::dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO) };
+        }
+    }
 }
 
 /// The error number of this thread's last failed call of DPDK.

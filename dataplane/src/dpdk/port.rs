@@ -61,6 +61,16 @@ pub enum PortError {
         /// The devices that there are.
         known: String,
     },
+    /// DPDK tried to make the device, and complained.
+    #[error(
+        "port {port}: DPDK could not make the device; it said: {said}. Check the device's name and its args"
+    )]
+    NotMade {
+        /// What was asked for.
+        port: String,
+        /// DPDK's complaints.
+        said: String,
+    },
     /// Too few queues for all workers.
     #[error(
         "port {port}: the device offers {have} queues and {want} workers need one each; lower the number of workers, or \
@@ -81,7 +91,10 @@ pub enum PortError {
         port: String,
     },
     /// The device cannot do the MTU.
-    #[error("port {port}: an MTU of {want} is not possible; the device can do {min} to {max}")]
+    #[error(
+        "port {port}: an MTU of {want} is not possible; the device can do {min} to {max}: set the port's mtu to one of \
+         those"
+    )]
     BadMtu {
         /// Which port.
         port: String,
@@ -349,12 +362,13 @@ fn check_limits(
             want: config.queues,
         });
     }
-    if !(info.min_mtu..=info.max_mtu).contains(&config.mtu) {
+    let max = longest_packet(info);
+    if !(info.min_mtu..=max).contains(&config.mtu) {
         return Err(PortError::BadMtu {
             port: port(),
             want: config.mtu,
             min: info.min_mtu,
-            max: info.max_mtu,
+            max,
         });
     }
     let need = u32::from(config.mtu) + u32::from(LINK_HEADER);
@@ -367,6 +381,19 @@ fn check_limits(
         }),
         None => Ok(()),
     }
+}
+
+/// The longest IP packet that the device takes: some tell its MTU, some only the longest frame.
+fn longest_packet(info: &sys::rte_eth_dev_info) -> u16 {
+    // As DPDK reckons: a device that tells both tells what its link header takes.
+    let tells_mtu = info.max_mtu != u16::MAX && info.max_rx_pktlen > u32::from(info.max_mtu);
+    let header = if tells_mtu {
+        info.max_rx_pktlen - u32::from(info.max_mtu)
+    } else {
+        u32::from(LINK_HEADER)
+    };
+    let by_frame = info.max_rx_pktlen.saturating_sub(header);
+    info.max_mtu.min(by_frame.try_into().unwrap_or(u16::MAX))
 }
 
 /// The hash types to ask for: addresses and ports, as far as the device knows them.
