@@ -13,7 +13,7 @@ mod warnings;
 pub mod words;
 
 use std::collections::HashSet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::{HashMap, OrdMap};
