@@ -38,7 +38,7 @@ const REFUSED: u8 = 2;
 /// Services are added while it runs, with `sluice` or by JSON-RPC.
 ///
 /// Exit status: 0 after SIGTERM or SIGINT; 2 if it cannot start, with a sentence that says why; 1 if something did not stop
-/// within 30 s of a signal.
+/// within a minute of a signal.
 #[derive(Debug, clap::Parser)]
 #[command(name = "sluiced", version)]
 pub struct Options {
@@ -47,6 +47,10 @@ pub struct Options {
     config: PathBuf,
 
     /// Only check the boot file: exit 0 if it will do, else say why not and exit 2.
+    ///
+    /// Checks all that the file and this machine's cores tell. What only a start finds out it cannot see: devices that are not there
+    /// or not bound to DPDK, their limits and their args, free memory and hugepages, names of interfaces that are taken, a
+    /// socket that another daemon has.
     #[arg(long)]
     check: bool,
 

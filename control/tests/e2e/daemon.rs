@@ -18,7 +18,7 @@ use crate::netns::Netns;
 const START: Duration = Duration::from_secs(60);
 
 /// Longer than the daemon gives itself to stop.
-const STOP: Duration = Duration::from_secs(60);
+const STOP: Duration = Duration::from_secs(120);
 
 /// For one answer.
 const ANSWER: Duration = Duration::from_secs(30);
