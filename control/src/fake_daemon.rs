@@ -256,6 +256,7 @@ impl FakeDaemon {
             scheduler_flags: params.scheduler_flags,
             vip_local: !self.vips_elsewhere,
             laddrs: Vec::new(),
+            laddrs_not_local: Vec::new(),
             stats: Counters::default(),
             rates: Rates::default(),
             real_servers: Vec::new(),

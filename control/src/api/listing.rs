@@ -29,6 +29,9 @@ pub struct Service {
     pub vip_local: bool,
     /// Local addresses for FULLNAT.
     pub laddrs: Vec<Ipv4Addr>,
+    /// Those of them that are no address of this machine: real servers' replies to them do not come here.
+    #[serde(default)]
+    pub laddrs_not_local: Vec<Ipv4Addr>,
     /// Counters.
     pub stats: Counters,
     /// Rates.

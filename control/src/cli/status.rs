@@ -50,7 +50,7 @@ pub(super) fn status(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> R
     )?;
     workers(&stats, out)?;
     writeln!(out)?;
-    ports(&stats.ports).print(out, "")?;
+    ports(&stats).print(out, "")?;
     writeln!(out)?;
     if services.is_empty() {
         writeln!(
@@ -96,7 +96,7 @@ fn workers(stats: &api::Stats, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(columns.print(out, "")?)
 }
 
-fn ports(ports: &[api::PortStats]) -> Columns {
+fn ports(stats: &api::Stats) -> Columns {
     let mut columns = Columns::new(&[
         "port",
         "link",
@@ -107,7 +107,7 @@ fn ports(ports: &[api::PortStats]) -> Columns {
         ">missed",
         ">errors",
     ]);
-    for port in ports {
+    for port in &stats.ports {
         let link = match (port.link_up, port.speed_mbps) {
             (false, _) => "down".to_owned(),
             (true, 0) => "up".to_owned(),
@@ -118,7 +118,7 @@ fn ports(ports: &[api::PortStats]) -> Columns {
             port.name.clone(),
             link,
             port.mtu.to_string(),
-            port.exception.clone().unwrap_or_else(|| "-".to_owned()),
+            exception(port, stats),
             short(port.rx),
             short(port.tx),
             short(port.rx_missed),
@@ -172,6 +172,17 @@ fn service_table(services: &[api::Service]) -> Columns {
     columns
 }
 
+/// A port's exception interface, as tables show it.
+pub(super) fn exception(port: &api::PortStats, stats: &api::Stats) -> String {
+    let kernel = stats.kernel.iter();
+    let mut missing = kernel.flat_map(|kernel| &kernel.missing_interfaces);
+    match &port.exception {
+        Some(name) if missing.any(|gone| gone == name) => format!("{name} (gone)"),
+        Some(name) => name.clone(),
+        None => "-".to_owned(),
+    }
+}
+
 /// A warning for each exception interface that is gone.
 pub(super) fn missing_interfaces(stats: &api::Stats) -> impl Iterator<Item = String> {
     let kernel = stats.kernel.iter();
@@ -198,6 +209,11 @@ fn warnings(
             ));
         } else if !service.real_servers.iter().any(usable) {
             warnings.push(format!("{what}: no real server takes new connections"));
+        }
+        for laddr in &service.laddrs_not_local {
+            warnings.push(format!(
+                "{what}: the local address {laddr} is not an address of this machine; replies to it do not come here"
+            ));
         }
     }
     for worker in &stats.workers {

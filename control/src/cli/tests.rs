@@ -166,6 +166,7 @@ fn an_exception_interface_that_is_gone_is_warned_of() {
             "{said}"
         );
     }
+    assert!(daemon.ok("status").contains(" sl-client (gone) "));
 }
 
 #[test]
@@ -334,6 +335,7 @@ fn status_shows_version_workers_ports_services_and_what_is_wrong() {
         )
         .unwrap();
     daemon.services[0].vip_local = false;
+    daemon.services[0].laddrs_not_local = vec![[10, 0, 0, 9].into()];
     let daemon = Served::new("status", daemon);
     daemon.ok("server add tcp 10.0.0.1:80 192.168.1.1:80 --method nat");
     assert_eq!(
@@ -356,6 +358,7 @@ dropped because  packets  which means
 no_real_server         7  it was said why
 
 ! tcp 10.0.0.1:80: 10.0.0.1 is not an address of this machine; the service matches nothing
+! tcp 10.0.0.1:80: the local address 10.0.0.9 is not an address of this machine; replies to it do not come here
 ! worker 0 is still at revision 0
 "
     );

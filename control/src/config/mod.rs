@@ -52,6 +52,11 @@ impl Limits {
         self.max_real_servers.saturating_mul(2)
     }
 
+    /// Bytes that [`Limits::cells`] takes.
+    pub fn cells_bytes(self) -> usize {
+        WorkerCells::bytes_for(self.service_slots() as usize, self.server_slots() as usize)
+    }
+
     /// Counters with room for all of them, for one worker.
     pub fn cells(self) -> WorkerCells {
         WorkerCells::new(self.service_slots() as usize, self.server_slots() as usize)
@@ -211,6 +216,12 @@ impl Config {
             retired: old.into_iter().collect(),
             fresh: Vec::new(),
         }
+    }
+
+    /// Those of `addresses` that are none of this machine.
+    pub fn not_local(&self, addresses: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+        let away = |address: &&Ipv4Addr| !self.local.contains(&IpAddr::V4(**address));
+        addresses.iter().filter(away).copied().collect()
     }
 
     fn is_local(&self, key: &ServiceKey) -> bool {

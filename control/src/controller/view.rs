@@ -120,6 +120,7 @@ impl Controller {
             scheduler_flags: words::scheduler_flags(spec.scheduler, spec.scheduler_flags),
             vip_local: spec.vip_local,
             laddrs: spec.laddrs.clone(),
+            laddrs_not_local: self.config.not_local(&spec.laddrs),
             stats: meter.counters(statistics::of_service(self.publisher.cells(), spec.id.0)),
             rates: meter.rates(),
             real_servers: spec
