@@ -254,6 +254,10 @@ impl FakeDaemon {
             service: params.service,
             scheduler: params.scheduler,
             scheduler_flags: params.scheduler_flags,
+            persistence_s: params.persistence_s,
+            persistence_mask: params.persistence_mask,
+            persistence_engine: params.persistence_engine,
+            one_packet: params.one_packet,
             vip_local: !self.vips_elsewhere,
             laddrs: Vec::new(),
             laddrs_not_local: Vec::new(),
@@ -273,6 +277,15 @@ impl FakeDaemon {
         }
         if let Some(flags) = params.scheduler_flags {
             self.services[at].scheduler_flags = flags;
+        }
+        let service = &mut self.services[at];
+        service.persistence_s = params.persistence_s.unwrap_or(service.persistence_s);
+        service.one_packet = params.one_packet.unwrap_or(service.one_packet);
+        if let Some(mask) = params.persistence_mask {
+            service.persistence_mask = Some(mask).filter(|mask| !mask.is_empty());
+        }
+        if let Some(engine) = params.persistence_engine {
+            service.persistence_engine = Some(engine).filter(|engine| !engine.is_empty());
         }
         self.applied()
     }
@@ -307,6 +320,7 @@ impl FakeDaemon {
             lower_threshold: params.lower_threshold,
             active: 0,
             inactive: 0,
+            templates: 0,
             stats: Counters::default(),
             rates: Rates::default(),
         };
@@ -336,7 +350,7 @@ impl FakeDaemon {
         let wanted = |known: &&Connection| {
             params
                 .protocol
-                .is_none_or(|protocol| protocol == known.protocol)
+                .is_none_or(|protocol| known.protocol == protocol.into())
         };
         let wanted: Vec<_> = self.connections.iter().filter(wanted).cloned().collect();
         let end = wanted.len().min(start + limit);

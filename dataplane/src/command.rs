@@ -6,10 +6,11 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use crate::conn::Conn;
-use crate::conn::state::{StateName, Timeouts};
+use crate::conn::state::StateName;
 use crate::egress::{Fib, Mac};
-use crate::service::{Method, Protocol, RsId, ServiceId, ServiceSpec};
+use crate::service::{MarkRules, Method, Protocol, RsId, ServiceId, ServiceSpec};
+
+pub use crate::settings::{Defence, Settings};
 
 /// An interface, as numbered in the configuration, the same for every worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +63,8 @@ pub enum Command {
         /// Its MTU: bytes of an IP packet.
         mtu: u16,
     },
+    /// The rules that give packets their firewall marks, whole.
+    MarkRules(Arc<MarkRules>),
     /// Settings that connections and forwarding follow.
     Settings(Arc<Settings>),
     /// Fill the slice with connections and send it back as [`Event::Connections`].
@@ -86,39 +89,6 @@ pub enum ServiceEdit {
     ServerEdited(RsId),
     /// A real server left; its connections stay.
     ServerDeleted(RsId),
-}
-
-/// Settings under `net.ipv4.vs`' names where IPVS has them (`SEMANTICS.md` section 8).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// State timeouts.
-    pub timeouts: Timeouts,
-    /// Packets of a connection whose server was deleted: 0 drop silently, 1 expire and schedule anew.
-    pub expire_nodest_conn: bool,
-    /// When a SYN may take over a finished connection: 0, 1, 2 or 3.
-    pub conn_reuse_mode: u8,
-    /// Schedule TCP packets that are not SYN.
-    pub sloppy_tcp: bool,
-    /// Send ICMP "fragmentation needed" about packets too long for a tunnel.
-    pub pmtu_disc: bool,
-    /// Seconds after which lblc forgets a destination that nobody asked for.
-    pub lblc_expiration_s: u32,
-    /// Seconds after which lblcr forgets a destination, and after which a destination's set of servers shrinks.
-    pub lblcr_expiration_s: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            timeouts: Timeouts::default(),
-            expire_nodest_conn: false,
-            conn_reuse_mode: 1,
-            sloppy_tcp: false,
-            pmtu_disc: true,
-            lblc_expiration_s: 86_400,
-            lblcr_expiration_s: 86_400,
-        }
-    }
 }
 
 /// What a worker tells control.
@@ -172,23 +142,25 @@ pub struct ConnFilter {
 
 impl ConnFilter {
     /// Whether a connection is among those wanted.
-    pub fn matches(&self, conn: &Conn) -> bool {
+    pub fn matches(&self, row: &ConnRow) -> bool {
         fn is<T: PartialEq>(wanted: Option<T>, value: T) -> bool {
             wanted.is_none_or(|wanted| wanted == value)
         }
-        is(self.protocol, conn.protocol())
-            && is(self.client, conn.client().addr)
-            && is(self.virtual_addr, conn.virtual_endpoint().addr)
-            && is(self.virtual_port, conn.virtual_endpoint().port)
-            && is(self.server, conn.server().addr)
+        (self.protocol.is_none() || self.protocol == row.protocol)
+            && is(self.client, row.client.0)
+            && is(self.virtual_addr, row.virtual_addr.0)
+            && is(self.virtual_port, row.virtual_addr.1)
+            && is(self.server, row.server.0)
     }
 }
 
-/// One connection, as listed.
+/// One connection, or persistence template, as listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnRow {
-    /// Protocol.
-    pub protocol: Protocol,
+    /// Protocol; `None` for a template of a mark, which is for all.
+    pub protocol: Option<Protocol>,
+    /// It is a persistence template.
+    pub template: bool,
     /// Client address and port.
     pub client: (Ipv4Addr, u16),
     /// Virtual address and port.

@@ -54,6 +54,12 @@ drop_reasons! {
     NoServer = "no_server",
     /// The real server is behind a GRE, GUE or IPv6 tunnel, which this version cannot make.
     UnsupportedTunnel = "unsupported_tunnel",
+    /// An opening packet that `drop_packet` sacrificed.
+    Defence = "drop_packet",
+    /// A NAT server's packet of no connection; the server got an ICMP port unreachable (`nat_icmp_send`).
+    UnknownReply = "unknown_reply",
+    /// The table of persistence templates is full.
+    TemplatesFull = "templates_full",
     /// The connection table is full.
     TableFull = "table_full",
     /// FULLNAT found no free local address and port for the real server.

@@ -14,6 +14,7 @@ mod prefetch;
 pub mod punt;
 pub mod sched;
 pub mod service;
+pub mod settings;
 pub mod stats;
 pub mod time;
 pub mod worker;

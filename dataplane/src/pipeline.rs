@@ -6,44 +6,45 @@
 //! change and send. A packet that stops
 //! anywhere stops with one [`DropReason`].
 
+mod opening;
+mod upkeep;
+
 use std::sync::Arc;
 
-use crate::command::{PortId, Settings};
+use crate::command::PortId;
 use crate::conn::local_ports::LocalPorts;
 use crate::conn::state::{TcpState, TcpTables, TimeoutTable, Viewpoint};
+use crate::conn::template::{Ending, Template, Templates};
 use crate::conn::timer::TimerWheel;
-use crate::conn::{Conn, ConnId, ConnTable, Direction, Endpoint, FlowKey, Hash, Hit, NewConn};
+use crate::conn::{Conn, ConnId, ConnTable, Control, Direction, Hash, Hit};
 use crate::drop_reason::DropReason;
 use crate::forward::{Forwarder, Plan};
 use crate::io::{BURST, Burst, Frame, Port};
 use crate::packet::ethernet::Ethernet;
-use crate::packet::icmp::Problem;
 use crate::packet::tcp;
 use crate::parse::{Flow, Parsed, parse, parse_usual};
-use crate::sched::Request;
-use crate::service::{Method, Protocol, RealServerSpec, ServiceId, Services, Tunnel};
+use crate::service::{MarkRules, Protocol, Services};
+use crate::settings::Settings;
 use crate::stats::WorkerCells;
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
-
-/// FTP's data port: connections from it are never scheduled (`SEMANTICS.md` section 2).
-const FTP_DATA: u16 = 20;
-
-/// Ports from here on are nobody's but the connections' on a FULLNAT local address.
-const FIRST_LOCAL_PORT: u16 = 1024;
-
-/// Timers handled in one turn of the worker, so that a wave of expiries does not hold packets up.
-const EXPIRIES: usize = 256;
+use upkeep::Upkeep;
 
 /// All that packets of one worker meet between receive and transmit.
 pub(crate) struct Pipeline<P: Port> {
     pub(crate) forwarder: Forwarder<P>,
     pub(crate) services: Services,
     pub(crate) table: ConnTable,
+    pub(crate) templates: Templates,
+    pub(crate) mark_rules: Arc<MarkRules>,
     pub(crate) now: Ticks,
     wheel: TimerWheel,
     local_ports: LocalPorts,
     settings: Arc<Settings>,
     timeouts: TimeoutTable,
+    tcp_tables: TcpTables,
+    /// Opening packets until `drop_packet` takes one.
+    until_drop: u32,
+    upkeep: Upkeep,
     rate: TickRate,
     grains: GrainRate,
     grain: Grain,
@@ -87,10 +88,15 @@ impl<P: Port> Pipeline<P> {
             forwarder,
             services: Services::new(cells.clone()),
             wheel: TimerWheel::new(table.capacity(), grain),
+            templates: Templates::new(table.capacity(), grain),
+            mark_rules: Arc::default(),
             table,
             now,
             local_ports: LocalPorts::default(),
             timeouts: TimeoutTable::new(&settings.timeouts, rate, grains),
+            tcp_tables: TcpTables::NORMAL,
+            until_drop: 0,
+            upkeep: Upkeep::new(now),
             settings,
             rate,
             grains,
@@ -99,14 +105,19 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
-    /// Bytes of the connection table and its timers.
+    /// Bytes of connections, templates and their timers.
     pub(crate) fn connection_bytes(&self) -> usize {
-        self.table.bytes() + self.wheel.bytes()
+        self.table.bytes() + self.wheel.bytes() + self.templates.bytes()
     }
 
     /// From now on these settings hold.
     pub(crate) fn set_settings(&mut self, settings: Arc<Settings>) {
         self.timeouts = TimeoutTable::new(&settings.timeouts, self.rate, self.grains);
+        self.tcp_tables = if settings.defence.secure_tcp {
+            TcpTables::SECURE
+        } else {
+            TcpTables::NORMAL
+        };
         self.forwarder.pmtu_disc = settings.pmtu_disc;
         self.settings = settings;
     }
@@ -244,7 +255,7 @@ impl<P: Port> Pipeline<P> {
     #[inline(never)]
     fn flow_begins(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
         if flow.tcp_flags & tcp::SYN != 0 && !self.keeps(hit) {
-            self.expire(hit.id);
+            self.expire(hit.id, Ending::Forced);
             return self.open(port, frame, flow);
         }
         if !self.services.server_at(self.table.of(hit).rs).available {
@@ -272,7 +283,7 @@ impl<P: Port> Pipeline<P> {
         if !self.settings.expire_nodest_conn {
             return self.forwarder.lanes.discard(frame, DropReason::ServerGone);
         }
-        self.expire(hit.id);
+        self.expire(hit.id, Ending::Forced);
         self.open(port, frame, flow);
     }
 
@@ -286,7 +297,7 @@ impl<P: Port> Pipeline<P> {
         let mode = self.settings.conn_reuse_mode;
         let finished = matches!(conn.state, TcpState::TimeWait | TcpState::Close)
             || mode & 2 != 0 && conn.state == TcpState::FinWait && conn.no_output;
-        mode == 0 || !finished
+        mode == 0 || !finished || conn.control != Control::Free
     }
 
     /// A packet of a known connection was seen: statistics, state, timer.
@@ -300,20 +311,31 @@ impl<P: Port> Pipeline<P> {
                     Direction::ToServer if conn.no_output => Viewpoint::ClientOnly,
                     Direction::ToServer => Viewpoint::Client,
                 };
-                let state = conn
-                    .state
-                    .after(flow.tcp_flags, viewpoint, TcpTables::Normal);
+                let state = conn.state.after(flow.tcp_flags, viewpoint, self.tcp_tables);
                 if state != conn.state {
+                    let was_active = conn.state.is_active();
                     conn.state = state;
-                    if state.is_active() != conn.active {
-                        conn.active = !conn.active;
-                        self.services.set_active(conn.rs, conn.active);
+                    if state.is_active() != was_active {
+                        self.services.set_active(conn.rs, !was_active);
+                    }
+                    if conn.control == Control::Tentative && state == TcpState::Established {
+                        conn.control = Control::Confirmed;
+                        self.templates.assure(hit.id);
                     }
                 }
                 self.timeouts.tcp(state)
             }
-            Protocol::Udp | Protocol::Sctp => self.timeouts.udp(),
+            Protocol::Udp | Protocol::Sctp => {
+                if conn.control == Control::Tentative && hit.direction == Direction::ToClient {
+                    conn.control = Control::Confirmed;
+                    self.templates.assure(hit.id);
+                }
+                self.timeouts.udp()
+            }
         };
+        conn.packets = conn
+            .packets
+            .saturating_add(u8::from(hit.direction == Direction::ToServer));
         conn.no_output &= hit.direction == Direction::ToServer;
         conn.seen = self.grain.short();
         let rs = conn.rs;
@@ -366,100 +388,6 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
-    /// A packet of no connection: schedule it, or leave it to the kernel (section 2, steps 6 and 7).
-    #[inline(never)]
-    fn open(&mut self, port: PortId, frame: P::Frame, flow: &Flow) {
-        let key = flow.key();
-        let Some(service) = self.wanted(flow, &key) else {
-            let local = key.dst_port >= FIRST_LOCAL_PORT && self.services.is_laddr(key.dst);
-            return if local {
-                self.forwarder
-                    .lanes
-                    .discard(frame, DropReason::StrayLocalPort);
-            } else {
-                self.forwarder.lanes.punt(port, frame);
-            };
-        };
-        let request = Request {
-            flow: &key,
-            now: self.now,
-            rate: self.rate,
-            settings: &self.settings,
-        };
-        let Some(server) = self.services.schedule(service, &request) else {
-            self.forwarder
-                .send_error(port, &frame, Some(key.dst), Problem::PortUnreachable);
-            return self.forwarder.lanes.discard(frame, DropReason::NoServer);
-        };
-        match self.connect(service, &server, &key) {
-            Ok(hit) => self.pass(port, frame, flow, hit),
-            Err(reason) => self.forwarder.lanes.discard(frame, reason),
-        }
-    }
-
-    /// The service that a packet may open a connection to.
-    fn wanted(&self, flow: &Flow, key: &FlowKey) -> Option<ServiceId> {
-        let opens = match key.protocol {
-            Protocol::Tcp => {
-                let (syn, rst) = (
-                    flow.tcp_flags & tcp::SYN != 0,
-                    flow.tcp_flags & tcp::RST != 0,
-                );
-                !rst && (syn || self.settings.sloppy_tcp)
-            }
-            Protocol::Udp | Protocol::Sctp => true,
-        };
-        if !opens || key.src_port == FTP_DATA {
-            return None;
-        }
-        self.services.lookup(key)
-    }
-
-    fn connect(
-        &mut self,
-        service: ServiceId,
-        server: &RealServerSpec,
-        client: &FlowKey,
-    ) -> Result<Hit, DropReason> {
-        let std::net::IpAddr::V4(addr) = server.addr else {
-            return Err(DropReason::UnsupportedTunnel);
-        };
-        if server.method == Method::Tun && server.tunnel != Tunnel::Ipip {
-            return Err(DropReason::UnsupportedTunnel);
-        }
-        let port = if server.port == 0 {
-            client.dst_port
-        } else {
-            server.port
-        };
-        let to = Endpoint::new(addr, port);
-        let local = match (server.method, self.services.spec(service)) {
-            (Method::FullNat, Some(spec)) => {
-                Some(
-                    self.local_ports
-                        .choose(&self.table, client.protocol, to, &spec.laddrs)?,
-                )
-            }
-            _ => None,
-        };
-        let conn = Conn::new(&NewConn {
-            client: *client,
-            server: to,
-            local,
-            method: server.method,
-            rs: server.id.index,
-        });
-        let id = self.table.insert(conn).map_err(|_| DropReason::TableFull)?;
-        self.services.bind(server.id.index);
-        self.cells.servers[server.id.index as usize].conns.add(1);
-        self.cells.services[service.0 as usize].conns.add(1);
-        self.cells.connections.set(self.table.len() as u64);
-        Ok(Hit {
-            id,
-            direction: Direction::ToServer,
-        })
-    }
-
     /// Files a place's timer, and notes that it is the one that counts.
     fn file(&mut self, id: ConnId, due: Grain) {
         if !self.wheel.file(id, due) {
@@ -472,42 +400,28 @@ impl<P: Port> Pipeline<P> {
         (*armed, *filed) = (true, due.short());
     }
 
-    /// Ends connections whose time has come. Returns whether there were any timers to handle.
-    pub(crate) fn expire_due(&mut self) -> bool {
-        let mut busy = false;
-        for _ in 0..EXPIRIES {
-            let Some(timer) = self.wheel.pop(self.grain) else {
-                break;
-            };
-            busy = true;
-            if !self.table.counts(&timer) {
-                continue;
-            }
-            *self.table.timer_of(timer.id).0 = false;
-            let Some(conn) = self.table.conn(timer.id) else {
-                continue;
-            };
-            if conn.expired(self.grain) {
-                self.expire(timer.id);
-            } else {
-                let due = self.grain.0 + u64::from(conn.left(self.grain)) + 1;
-                self.file(timer.id, Grain(due));
-            }
-        }
-        busy
-    }
-
     #[inline(never)]
-    fn expire(&mut self, id: ConnId) {
-        if let Some(conn) = self.table.remove(id) {
-            self.services.unbind(conn.rs, conn.active);
-            self.cells.connections.set(self.table.len() as u64);
+    fn expire(&mut self, id: ConnId, ending: Ending) {
+        let Some(conn) = self.table.remove(id) else {
+            return;
+        };
+        self.services.unbind(conn.rs, conn.active());
+        self.cells.connections.set(self.table.len() as u64);
+        if conn.control != Control::Free
+            && let Some(template) = self.templates.release(id, ending)
+        {
+            self.forget(&template);
         }
     }
 
     /// Milliseconds until a connection expires.
     pub(crate) fn expires_ms(&self, conn: &Conn) -> u64 {
         self.grains.millis(conn.left(self.grain))
+    }
+
+    /// Milliseconds until a template expires.
+    pub(crate) fn template_expires_ms(&self, template: &Template) -> u64 {
+        self.grains.millis(template.left(self.grain))
     }
 }
 

@@ -63,6 +63,8 @@ pub struct ServerCells {
     pub active: Cell,
     /// Inactive connections now.
     pub inactive: Cell,
+    /// Persistence templates now.
+    pub templates: Cell,
 }
 
 /// The counters of a service.

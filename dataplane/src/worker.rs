@@ -4,12 +4,14 @@
 //! pins the thread, reads the TSC and calls [`Worker::poll`] again and again.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer};
 
-use crate::command::{Command, ConnRow, ConnSlice, Envelope, Event, PortId, WorkerId};
+use crate::command::{Command, ConnRow, ConnSlice, Envelope, Event, PortId, ServiceEdit, WorkerId};
 use crate::conn::state::StateName;
+use crate::conn::template::Template;
 use crate::conn::{Conn, ConnTable, Endpoint};
 use crate::egress::{Fib, Hops, Lanes, Neighbours};
 use crate::forward::{ErrorBudget, Forwarder};
@@ -146,6 +148,7 @@ impl<P: Port> Worker<P> {
             }
         }
         busy |= self.pipeline.expire_due();
+        busy |= self.pipeline.keep_up();
         self.pipeline.forwarder.give_up_waiting();
         self.pipeline.forwarder.lanes.flush();
         busy |= self.list_connections();
@@ -208,10 +211,18 @@ impl<P: Port> Worker<P> {
             }
             Command::PutService { service, edit } => {
                 self.pipeline.services.put(service, edit);
+                if matches!(edit, ServiceEdit::ServerDeleted(_)) {
+                    self.pipeline.servers_deleted();
+                }
                 false
             }
             Command::DeleteService(id) => {
                 self.pipeline.services.delete(id);
+                self.pipeline.servers_deleted();
+                false
+            }
+            Command::MarkRules(rules) => {
+                self.pipeline.mark_rules = rules;
                 false
             }
             Command::Settings(settings) => {
@@ -229,28 +240,46 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// Goes on with the oldest listing for a bounded number of places; sends it off when it is full or at the end.
+    /// Goes on with the oldest listing for a bounded number of places; sends it off when it is full or at the end. Templates
+    /// come after the connections, as places beyond theirs.
     fn list_connections(&mut self) -> bool {
         let Some(slice) = self.listings.front_mut() else {
             return false;
         };
+        let Self {
+            pipeline, config, ..
+        } = self;
+        let connections = pipeline.table.capacity();
         // Whatever a client made up as a cursor, past the end is the end.
-        let capacity = self.pipeline.table.capacity();
-        let mut place = slice
-            .cursor
-            .map_or(0, |at| at.min(capacity as u64) as usize);
+        let last = connections + pipeline.templates.capacity();
+        let mut place = slice.cursor.map_or(0, |at| at.min(last as u64) as usize);
         let end = place + SCAN;
         let mut done = slice.rows.len() >= slice.rows.capacity();
         while !done && place < end {
-            let Some((conn, next)) = self.pipeline.table.scan(place, end - place) else {
+            let found = if place < connections {
+                let scanned = pipeline.table.scan(place, end - place);
+                scanned.map(|(conn, next)| {
+                    (
+                        conn.map(|conn| row(conn, pipeline.expires_ms(conn), config.id)),
+                        next,
+                    )
+                })
+            } else {
+                let scanned = pipeline.templates.scan(place - connections, end - place);
+                scanned.map(|(template, next)| {
+                    let row = template.map(|(_, template)| {
+                        template_row(template, pipeline.template_expires_ms(template), config.id)
+                    });
+                    (row, connections + next)
+                })
+            };
+            let Some((row, next)) = found else {
                 slice.cursor = None;
                 return self.send_listing();
             };
             place = next;
-            if let Some(conn) = conn.filter(|conn| slice.filter.matches(conn)) {
-                slice
-                    .rows
-                    .push(row(conn, self.pipeline.expires_ms(conn), self.config.id));
+            if let Some(row) = row.filter(|row| slice.filter.matches(row)) {
+                slice.rows.push(row);
                 done = slice.rows.len() >= slice.rows.capacity();
             }
         }
@@ -272,11 +301,15 @@ impl<P: Port> Worker<P> {
     }
 }
 
+fn pair(endpoint: Endpoint) -> (Ipv4Addr, u16) {
+    (endpoint.addr, endpoint.port)
+}
+
 fn row(conn: &Conn, expires_ms: u64, worker: WorkerId) -> ConnRow {
     let protocol = conn.protocol();
-    let pair = |endpoint: Endpoint| (endpoint.addr, endpoint.port);
     ConnRow {
-        protocol,
+        protocol: Some(protocol),
+        template: false,
         client: pair(conn.client()),
         virtual_addr: pair(conn.virtual_endpoint()),
         server: pair(conn.server()),
@@ -286,6 +319,26 @@ fn row(conn: &Conn, expires_ms: u64, worker: WorkerId) -> ConnRow {
             StateName::Udp
         } else {
             conn.state.name()
+        },
+        expires_ms,
+        worker,
+    }
+}
+
+fn template_row(template: &Template, expires_ms: u64, worker: WorkerId) -> ConnRow {
+    let key = template.key();
+    ConnRow {
+        protocol: key.protocol,
+        template: true,
+        client: (key.client, 0),
+        virtual_addr: (key.vaddr, key.vport),
+        server: pair(template.server()),
+        local: None,
+        method: template.method(),
+        state: if template.assured() {
+            StateName::Assured
+        } else {
+            StateName::None
         },
         expires_ms,
         worker,

@@ -19,6 +19,33 @@ pub struct ServiceAdd {
     /// Its switches, as ipvsadm's `-b` spells them: `flag-1` to `flag-3`, and names for sh and mh.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scheduler_flags: Vec<String>,
+    /// Seconds that a client's new connections go where its last one went; 0 for no persistence.
+    #[serde(default)]
+    pub persistence_s: u32,
+    /// Which bits of a client's address count: a netmask for IPv4, a prefix length for IPv6. All of them if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_mask: Option<String>,
+    /// What else identifies a client: `sip`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_engine: Option<String>,
+    /// Schedules each UDP packet anew.
+    #[serde(default)]
+    pub one_packet: bool,
+}
+
+impl ServiceAdd {
+    /// A service of this scheduler, and nothing else said of it.
+    pub fn new(service: ServiceRef, scheduler: &str) -> Self {
+        Self {
+            service,
+            scheduler: scheduler.to_owned(),
+            scheduler_flags: Vec::new(),
+            persistence_s: 0,
+            persistence_mask: None,
+            persistence_engine: None,
+            one_packet: false,
+        }
+    }
 }
 
 /// `service_set`: what is not given stays as it is.
@@ -33,6 +60,18 @@ pub struct ServiceSet {
     /// Its switches, all of them; another scheduler begins with none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduler_flags: Option<Vec<String>>,
+    /// Seconds that a client's new connections go where its last one went; 0 for no persistence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_s: Option<u32>,
+    /// Which bits of a client's address count; the empty text for all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_mask: Option<String>,
+    /// What else identifies a client; the empty text for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_engine: Option<String>,
+    /// Schedules each UDP packet anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_packet: Option<bool>,
 }
 
 /// `service_delete`, `laddr_list`, and `service_list` of one service.

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Method, Protocol};
+use super::{FlowProtocol, Method, Protocol};
 
 /// `connection_list`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,11 +43,14 @@ pub struct Connections {
     pub cursor: Option<String>,
 }
 
-/// One connection.
+/// One connection, or persistence template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
     /// Protocol.
-    pub protocol: Protocol,
+    pub protocol: FlowProtocol,
+    /// It is no connection but says where a client's next ones go. Its virtual address may be a firewall mark's number.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub template: bool,
     /// State, as ipvsadm names it.
     pub state: String,
     /// Milliseconds until it expires.

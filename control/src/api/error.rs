@@ -44,6 +44,8 @@ pub enum ErrorKind {
     NoSuchServer,
     /// There is no such scheduler.
     NoSuchScheduler,
+    /// There is no such persistence engine.
+    NoSuchEngine,
     /// The service has such a local address already.
     LaddrExists,
     /// The service has no such local address.
@@ -91,6 +93,7 @@ impl ErrorKind {
             Self::NoSuchInterface => -32020,
             Self::SyncDaemonRuns => -32021,
             Self::NoSyncDaemon => -32022,
+            Self::NoSuchEngine => -32013,
         }
     }
 }

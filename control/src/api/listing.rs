@@ -25,6 +25,18 @@ pub struct Service {
     /// Its switches.
     #[serde(default)]
     pub scheduler_flags: Vec<String>,
+    /// Seconds of persistence; 0 for none.
+    #[serde(default)]
+    pub persistence_s: u32,
+    /// Which bits of a client's address count, if not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_mask: Option<String>,
+    /// What else identifies a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub persistence_engine: Option<String>,
+    /// Each UDP packet is scheduled anew.
+    #[serde(default)]
+    pub one_packet: bool,
     /// Whether the VIP is an address of this machine; elsewhere the service matches nothing.
     pub vip_local: bool,
     /// Local addresses for FULLNAT.
@@ -60,6 +72,9 @@ pub struct RealServer {
     pub active: u64,
     /// Inactive connections now.
     pub inactive: u64,
+    /// Persistence templates now.
+    #[serde(default)]
+    pub templates: u64,
     /// Counters.
     pub stats: Counters,
     /// Rates.

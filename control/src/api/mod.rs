@@ -24,7 +24,7 @@ pub use error::{ErrorData, ErrorKind};
 pub use listing::{
     LaddrList, RealServer, RealServerList, RealServerOf, Service, ServiceFilter, ServiceList,
 };
-pub use name::{LaddrRef, Method, Protocol, ServiceRef, Tunnel, TunnelChecksum};
+pub use name::{FlowProtocol, LaddrRef, Method, Protocol, ServiceRef, Tunnel, TunnelChecksum};
 pub use setting::{Setting, SettingList};
 pub use stats::{
     Counters, Drop, Drops, FailedNeighbour, KernelStats, PortStats, Rates, Stats, WorkerStats,

@@ -15,17 +15,20 @@ impl Boot {
                 let made = controller.change(&change, &Peer::Inside("boot file"));
                 made.map(drop).map_err(|error| explain(&place, &error))
             };
-            make(place.clone(), service.add())?;
+            let name = service
+                .name()
+                .map_err(|error| format!("{place}: {error}"))?;
+            make(place.clone(), service.add(name))?;
             for (n, address) in service.laddrs.iter().enumerate() {
                 let which = LaddrRef {
-                    service: service.name(),
+                    service: name,
                     address: *address,
                 };
                 make(format!("{place}.laddrs[{n}]"), Change::LaddrAdd(which))?;
             }
             for (n, server) in service.real_servers.iter().enumerate() {
                 let place = format!("{place}.real_server[{n}]");
-                make(place, server.add(service.name()))?;
+                make(place, server.add(name))?;
             }
         }
         Ok(())
@@ -33,18 +36,23 @@ impl Boot {
 }
 
 impl Service {
-    fn name(&self) -> ServiceRef {
-        ServiceRef {
-            protocol: self.protocol,
-            address: self.address,
+    fn name(&self) -> Result<ServiceRef, &'static str> {
+        match (self.protocol, self.address, self.fwmark) {
+            (Some(protocol), Some(address), None) => Ok(ServiceRef::Address { protocol, address }),
+            (None, None, Some(mark)) => Ok(ServiceRef::Mark { mark, ipv6: false }),
+            _ => Err("give protocol and address, or else fwmark"),
         }
     }
 
-    fn add(&self) -> Change {
+    fn add(&self, service: ServiceRef) -> Change {
         Change::ServiceAdd(ServiceAdd {
-            service: self.name(),
+            service,
             scheduler: self.scheduler.clone(),
             scheduler_flags: self.scheduler_flags.clone(),
+            persistence_s: self.persistence_s,
+            persistence_mask: self.persistence_mask.clone(),
+            persistence_engine: self.persistence_engine.clone(),
+            one_packet: self.one_packet,
         })
     }
 }

@@ -304,15 +304,32 @@ pub struct StaticNeighbour {
 #[serde(deny_unknown_fields)]
 pub struct Service {
     /// Protocol.
-    pub protocol: api::Protocol,
-    /// Virtual address and port.
-    pub address: SocketAddr,
+    #[serde(default)]
+    pub protocol: Option<api::Protocol>,
+    /// Virtual address and port; port 0 for all of them, with persistence.
+    #[serde(default)]
+    pub address: Option<SocketAddr>,
+    /// Instead of those two: a firewall mark.
+    #[serde(default)]
+    pub fwmark: Option<u32>,
     /// Scheduler; JSON-RPC's default if not given.
     #[serde(default = "api::default_scheduler")]
     pub scheduler: String,
     /// Its switches.
     #[serde(default)]
     pub scheduler_flags: Vec<String>,
+    /// Seconds of persistence.
+    #[serde(default)]
+    pub persistence_s: u32,
+    /// Which bits of a client's address count; all of them if not given.
+    #[serde(default)]
+    pub persistence_mask: Option<String>,
+    /// What else identifies a client: `sip`.
+    #[serde(default)]
+    pub persistence_engine: Option<String>,
+    /// Schedules each UDP packet anew.
+    #[serde(default)]
+    pub one_packet: bool,
     /// Local addresses for FULLNAT.
     #[serde(default)]
     pub laddrs: Vec<Ipv4Addr>,

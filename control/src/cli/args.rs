@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::Failure;
 use crate::api;
 use crate::ipvsadm::ProcFile;
 
@@ -227,17 +228,25 @@ The address must be one of this machine's (`ip addr add`): elsewhere the service
         /// The scheduler's flags: sh-fallback, sh-port, mh-fallback, mh-port, flag-1, flag-2, flag-3.
         #[arg(short = 'b', long, value_name = "FLAG,…", value_delimiter = ',')]
         scheduler_flags: Vec<String>,
+        /// Seconds that a client's new connections go where its last one went; 0 for no persistence.
+        #[arg(short, long, value_name = "SECONDS", default_value_t = 0)]
+        persistence: u32,
+        /// Clients whose addresses agree in these bits count as one: a netmask; a prefix length for IPv6.
+        #[arg(short = 'M', long, value_name = "NETMASK")]
+        mask: Option<String>,
+        /// What else identifies a client: sip.
+        #[arg(long, value_name = "ENGINE")]
+        engine: Option<String>,
+        /// Schedules each UDP packet anew.
+        #[arg(long)]
+        one_packet: bool,
     },
     /// Changes a service; what is not given stays.
     Set {
         #[command(flatten)]
         service: ServiceArgs,
-        /// Scheduler, as ipvsadm spells it. Another one than before starts without flags.
-        #[arg(short, long, required_unless_present = "scheduler_flags")]
-        scheduler: Option<String>,
-        /// The scheduler's flags, all of them; '' for none.
-        #[arg(short = 'b', long, value_name = "FLAG,…", value_delimiter = ',')]
-        scheduler_flags: Option<Vec<String>>,
+        #[command(flatten)]
+        change: ServiceChange,
     },
     /// Deletes a service and its real servers.
     #[command(after_help = "\
@@ -319,6 +328,29 @@ Example:
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
+pub(super) struct ServiceChange {
+    /// Scheduler, as ipvsadm spells it. Another one than before starts without flags.
+    #[arg(short, long)]
+    pub(super) scheduler: Option<String>,
+    /// The scheduler's flags, all of them; '' for none.
+    #[arg(short = 'b', long, value_name = "FLAG,…", value_delimiter = ',')]
+    pub(super) scheduler_flags: Option<Vec<String>>,
+    /// Seconds that a client's new connections go where its last one went; 0 for no persistence.
+    #[arg(short, long, value_name = "SECONDS")]
+    pub(super) persistence: Option<u32>,
+    /// Clients whose addresses agree in these bits count as one; '' for all bits.
+    #[arg(short = 'M', long, value_name = "NETMASK")]
+    pub(super) mask: Option<String>,
+    /// What else identifies a client; '' for nothing.
+    #[arg(long, value_name = "ENGINE")]
+    pub(super) engine: Option<String>,
+    /// Schedules each UDP packet anew, or not.
+    #[arg(long, value_name = "true|false")]
+    pub(super) one_packet: Option<bool>,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
 pub(super) struct ServerChange {
     /// How packets of new connections get there.
     #[arg(short, long, value_enum)]
@@ -370,19 +402,53 @@ pub(super) struct LaddrArgs {
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct ServiceArgs {
-    /// Transport protocol.
+    /// Transport protocol; or fwmark (IPv4) or fwmark6 (IPv6) for the packets of a firewall mark.
     #[arg(value_enum)]
-    protocol: ProtocolArg,
-    /// Virtual address and port, as in 10.0.0.1:80.
-    #[arg(value_name = "SERVICE", value_parser = socket_address)]
-    service: SocketAddr,
+    protocol: KindArg,
+    /// Virtual address and port, as in 10.0.0.1:80; or the firewall mark's number.
+    #[arg(value_name = "SERVICE", value_parser = virtual_end)]
+    service: VirtualEnd,
 }
 
 impl ServiceArgs {
-    pub(super) fn reference(&self) -> api::ServiceRef {
-        api::ServiceRef {
-            protocol: self.protocol.into(),
-            address: self.service,
+    pub(super) fn reference(&self) -> Result<api::ServiceRef, Failure> {
+        reference(self.protocol, self.service)
+    }
+}
+
+/// What stands behind the protocol.
+#[derive(Clone, Copy, Debug)]
+enum VirtualEnd {
+    Address(SocketAddr),
+    Mark(u32),
+}
+
+fn virtual_end(text: &str) -> Result<VirtualEnd, String> {
+    match text.parse() {
+        Ok(mark) => Ok(VirtualEnd::Mark(mark)),
+        Err(_) => socket_address(text).map(VirtualEnd::Address),
+    }
+}
+
+fn reference(kind: KindArg, end: VirtualEnd) -> Result<api::ServiceRef, Failure> {
+    let protocol = match (kind, end) {
+        (KindArg::Fwmark | KindArg::Fwmark6, VirtualEnd::Mark(mark)) => {
+            let ipv6 = matches!(kind, KindArg::Fwmark6);
+            return Ok(api::ServiceRef::Mark { mark, ipv6 });
+        }
+        (KindArg::Fwmark | KindArg::Fwmark6, VirtualEnd::Address(_)) => {
+            let why = "SERVICE: expected a firewall mark's number, as in `fwmark 5`";
+            return Err(Failure::Input(why.to_owned()));
+        }
+        (KindArg::Tcp, _) => api::Protocol::Tcp,
+        (KindArg::Udp, _) => api::Protocol::Udp,
+        (KindArg::Sctp, _) => api::Protocol::Sctp,
+    };
+    match end {
+        VirtualEnd::Address(address) => Ok(api::ServiceRef::Address { protocol, address }),
+        VirtualEnd::Mark(_) => {
+            let why = "SERVICE: expected ADDRESS:PORT, as in 10.0.0.1:80";
+            Err(Failure::Input(why.to_owned()))
         }
     }
 }
@@ -390,23 +456,21 @@ impl ServiceArgs {
 /// One service, or all.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct FilterArgs {
-    /// Only of the service with this protocol …
+    /// Only of the service with this protocol (or fwmark, fwmark6) …
     #[arg(value_enum, requires = "of_service")]
-    protocol: Option<ProtocolArg>,
-    /// … and this virtual address and port.
-    #[arg(id = "of_service", value_name = "SERVICE", value_parser = socket_address)]
-    service: Option<SocketAddr>,
+    protocol: Option<KindArg>,
+    /// … and this virtual address and port (or mark).
+    #[arg(id = "of_service", value_name = "SERVICE", value_parser = virtual_end)]
+    service: Option<VirtualEnd>,
 }
 
 impl FilterArgs {
-    pub(super) fn filter(&self) -> api::ServiceFilter {
+    pub(super) fn filter(&self) -> Result<api::ServiceFilter, Failure> {
         let service = self.protocol.zip(self.service);
-        api::ServiceFilter {
-            service: service.map(|(protocol, address)| api::ServiceRef {
-                protocol: protocol.into(),
-                address,
-            }),
-        }
+        let service = service
+            .map(|(kind, end)| reference(kind, end))
+            .transpose()?;
+        Ok(api::ServiceFilter { service })
     }
 }
 
@@ -450,6 +514,15 @@ impl ConnectionArgs {
             cursor: None,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum KindArg {
+    Tcp,
+    Udp,
+    Sctp,
+    Fwmark,
+    Fwmark6,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

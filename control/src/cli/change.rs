@@ -24,12 +24,20 @@ pub(super) fn service(
             service,
             scheduler,
             scheduler_flags,
+            persistence,
+            mask,
+            engine,
+            one_packet,
         } => {
-            let service = service.reference();
+            let service = service.reference()?;
             let params = api::ServiceAdd {
                 service,
                 scheduler,
                 scheduler_flags,
+                persistence_s: persistence,
+                persistence_mask: mask,
+                persistence_engine: engine,
+                one_packet,
             };
             change.apply(
                 "service_add",
@@ -43,18 +51,21 @@ pub(super) fn service(
         }
         ServiceCommand::Set {
             service,
-            scheduler,
-            scheduler_flags,
+            change: wanted,
         } => {
-            let service = service.reference();
+            let service = service.reference()?;
             let params = api::ServiceSet {
                 service,
-                scheduler,
+                scheduler: wanted.scheduler,
                 // What clap makes of ''.
-                scheduler_flags: scheduler_flags.map(|mut flags| {
+                scheduler_flags: wanted.scheduler_flags.map(|mut flags| {
                     flags.retain(|flag| !flag.is_empty());
                     flags
                 }),
+                persistence_s: wanted.persistence,
+                persistence_mask: wanted.mask,
+                persistence_engine: wanted.engine,
+                one_packet: wanted.one_packet,
             };
             change.apply(
                 "service_set",
@@ -63,7 +74,7 @@ pub(super) fn service(
             )
         }
         ServiceCommand::Delete { service } => {
-            let service = service.reference();
+            let service = service.reference()?;
             let params = api::ServiceOnly { service };
             change.apply(
                 "service_delete",
@@ -72,7 +83,7 @@ pub(super) fn service(
             )
         }
         ServiceCommand::Zero { filter } => {
-            let filter = filter.filter();
+            let filter = filter.filter()?;
             let whose = filter.service.map_or_else(
                 || "all services".to_owned(),
                 |service| format!("service {}", name(service)),
@@ -85,7 +96,7 @@ pub(super) fn service(
         }
         ServiceCommand::List { filter } => {
             let method = "service_list";
-            let answer = change.rpc.call(method, encode(&filter.filter())?)?;
+            let answer = change.rpc.call(method, encode(&filter.filter()?)?)?;
             if as_json {
                 return Ok(json(out, &answer)?);
             }
@@ -115,7 +126,7 @@ pub(super) fn server(
             upper_threshold,
             lower_threshold,
         } => {
-            let (service, address) = (server.service.reference(), server.server);
+            let (service, address) = (server.service.reference()?, server.server);
             let method = method.into();
             let params = api::RealServerAdd {
                 service,
@@ -132,7 +143,7 @@ pub(super) fn server(
             server,
             change: wanted,
         } => {
-            let (service, address) = (server.service.reference(), server.server);
+            let (service, address) = (server.service.reference()?, server.server);
             let params = api::RealServerSet {
                 service,
                 address,
@@ -149,7 +160,7 @@ pub(super) fn server(
             )
         }
         ServerCommand::Delete { server } => {
-            let (service, address) = (server.service.reference(), server.server);
+            let (service, address) = (server.service.reference()?, server.server);
             let params = api::RealServerRef { service, address };
             change.apply(
                 "real_server_delete",
@@ -159,7 +170,7 @@ pub(super) fn server(
         }
         ServerCommand::List { filter } => {
             let method = "real_server_list";
-            let answer = change.rpc.call(method, encode(&filter.filter())?)?;
+            let answer = change.rpc.call(method, encode(&filter.filter()?)?)?;
             if as_json {
                 return Ok(json(out, &answer)?);
             }
@@ -179,18 +190,18 @@ pub(super) fn laddr(
     let mut change = Change { as_json, rpc, out };
     match command {
         LaddrCommand::Add(args) => {
-            let (service, address) = (args.service.reference(), args.address);
+            let (service, address) = (args.service.reference()?, args.address);
             let said = format!("local address {address} added to {}", name(service));
             change.apply("laddr_add", &api::LaddrRef { service, address }, &said)
         }
         LaddrCommand::Delete(args) => {
-            let (service, address) = (args.service.reference(), args.address);
+            let (service, address) = (args.service.reference()?, args.address);
             let said = format!("local address {address} deleted from {}", name(service));
             change.apply("laddr_delete", &api::LaddrRef { service, address }, &said)
         }
         LaddrCommand::List { filter } => {
             let method = "laddr_list";
-            let answer = change.rpc.call(method, encode(&filter.filter())?)?;
+            let answer = change.rpc.call(method, encode(&filter.filter()?)?)?;
             if as_json {
                 return Ok(json(out, &answer)?);
             }
@@ -241,7 +252,11 @@ impl Change<'_> {
         }
         let stats: api::Stats = decode("stats", self.rpc.call("stats", Value::Null)?)?;
         let interface = stats.ports.into_iter().find_map(|port| port.exception);
-        let vip = service.address.ip();
+        // Marks are everywhere.
+        let ServiceRef::Address { address, .. } = service else {
+            return Ok(());
+        };
+        let vip = address.ip();
         let hint = interface.map_or_else(String::new, |interface| {
             format!(": ip addr add {vip}/32 dev {interface}")
         });
@@ -252,9 +267,9 @@ impl Change<'_> {
     }
 }
 
-/// A service as people say it: `tcp 10.0.0.1:80`.
+/// A service as people say it: `tcp 10.0.0.1:80`, `fwmark 5`.
 pub(super) fn name(service: ServiceRef) -> String {
-    format!("{} {}", service.protocol.name(), service.address)
+    service.to_string()
 }
 
 pub(super) fn method_name(method: Method) -> &'static str {

@@ -203,7 +203,10 @@ fn warnings(
         let what = name(service.service);
         let usable = |server: &api::RealServer| server.weight > 0;
         if !service.vip_local {
-            let address = service.service.address.ip();
+            let address = match service.service {
+                api::ServiceRef::Address { address, .. } => address.ip().to_string(),
+                api::ServiceRef::Mark { .. } => "its VIP".to_owned(),
+            };
             warnings.push(format!(
                 "{what}: {address} is not an address of this machine; the service matches nothing"
             ));

@@ -266,7 +266,8 @@ fn help_goes_to_standard_output_and_none_at_all_to_standard_error() {
 
 fn connection(client: &str) -> Connection {
     Connection {
-        protocol: Protocol::Tcp,
+        protocol: Protocol::Tcp.into(),
+        template: false,
         state: "ESTABLISHED".to_owned(),
         expires_ms: 899_999,
         client: client.parse().unwrap(),
@@ -415,11 +416,8 @@ fn ipvsadm_is_the_front_end_with_its_own_options_and_exit_codes() {
     assert!(daemon.ok("ipvsadm --help").starts_with("ipvsadm v1.31"));
     assert!(daemon.ok("ipvsadm --version").starts_with("ipvsadm v1.31"));
     assert_eq!(
-        daemon.fails("ipvsadm -A -u 10.0.0.1:53 -s rr -o"),
-        (
-            255,
-            "not in this version: one-packet scheduling (-o)\n".to_owned()
-        )
+        daemon.fails("ipvsadm -A -t 10.0.0.1:80 -s rr"),
+        (255, "Service already exists\n".to_owned())
     );
     assert_eq!(daemon.fails("ipvsadm -a -t 10.0.0.1:80").0, 2);
     let (code, out, err) = daemon.run_words(&["ipvsadm", "-R"], "-A -t 10.0.0.1:81 -s rr\n");

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::api::{
     LaddrRef, Method, RealServerAdd, RealServerRef, RealServerSet, ServiceAdd, ServiceOnly,
-    ServiceRef, ServiceSet, Tunnel,
+    ServiceSet, Tunnel,
 };
 
 /// One wish of an operator, with the parameters of the JSON-RPC method of the same name.
@@ -33,28 +33,31 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ServiceAdd(p) => {
-                write!(
-                    f,
-                    "service_add {} scheduler={}",
-                    Name(&p.service),
-                    p.scheduler
-                )?;
+                write!(f, "service_add {} scheduler={}", p.service, p.scheduler)?;
                 let flags = Some(p.scheduler_flags.join(","));
                 given(
                     f,
                     "scheduler_flags",
                     flags.filter(|flags| !flags.is_empty()),
-                )
+                )?;
+                given(f, "persistence_s", Some(p.persistence_s).filter(|s| *s > 0))?;
+                given(f, "persistence_mask", p.persistence_mask.as_ref())?;
+                given(f, "persistence_engine", p.persistence_engine.as_ref())?;
+                given(f, "one_packet", p.one_packet.then_some(true))
             }
             Self::ServiceSet(p) => {
-                write!(f, "service_set {}", Name(&p.service))?;
+                write!(f, "service_set {}", p.service)?;
                 given(f, "scheduler", p.scheduler.as_ref())?;
                 let flags = p.scheduler_flags.as_ref();
-                given(f, "scheduler_flags", flags.map(|flags| flags.join(",")))
+                given(f, "scheduler_flags", flags.map(|flags| flags.join(",")))?;
+                given(f, "persistence_s", p.persistence_s)?;
+                given(f, "persistence_mask", p.persistence_mask.as_ref())?;
+                given(f, "persistence_engine", p.persistence_engine.as_ref())?;
+                given(f, "one_packet", p.one_packet)
             }
-            Self::ServiceDelete(p) => write!(f, "service_delete {}", Name(&p.service)),
+            Self::ServiceDelete(p) => write!(f, "service_delete {}", p.service),
             Self::RealServerAdd(p) => {
-                write!(f, "real_server_add {} {}", Name(&p.service), p.address)?;
+                write!(f, "real_server_add {} {}", p.service, p.address)?;
                 write!(f, " method={} weight={}", method(p.method), p.weight)?;
                 given(
                     f,
@@ -67,7 +70,7 @@ impl fmt::Display for Change {
                 given(f, "lower_threshold", Some(p.lower_threshold))
             }
             Self::RealServerSet(p) => {
-                write!(f, "real_server_set {} {}", Name(&p.service), p.address)?;
+                write!(f, "real_server_set {} {}", p.service, p.address)?;
                 given(f, "method", p.method.map(method))?;
                 given(f, "tunnel", p.tunnel.map(tunnel))?;
                 given(f, "weight", p.weight)?;
@@ -75,20 +78,11 @@ impl fmt::Display for Change {
                 given(f, "lower_threshold", p.lower_threshold)
             }
             Self::RealServerDelete(p) => {
-                write!(f, "real_server_delete {} {}", Name(&p.service), p.address)
+                write!(f, "real_server_delete {} {}", p.service, p.address)
             }
-            Self::LaddrAdd(p) => write!(f, "laddr_add {} {}", Name(&p.service), p.address),
-            Self::LaddrDelete(p) => write!(f, "laddr_delete {} {}", Name(&p.service), p.address),
+            Self::LaddrAdd(p) => write!(f, "laddr_add {} {}", p.service, p.address),
+            Self::LaddrDelete(p) => write!(f, "laddr_delete {} {}", p.service, p.address),
         }
-    }
-}
-
-/// A service as errors and the log name it: `tcp 10.0.0.1:80`.
-pub(super) struct Name<'a>(pub(super) &'a ServiceRef);
-
-impl fmt::Display for Name<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.0.protocol.name(), self.0.address)
     }
 }
 
@@ -123,7 +117,7 @@ mod tests {
     #[test]
     fn the_log_shows_what_was_given_and_nothing_else() {
         let change = Change::RealServerSet(RealServerSet {
-            service: ServiceRef {
+            service: crate::api::ServiceRef::Address {
                 protocol: crate::api::Protocol::Tcp,
                 address: "10.0.0.1:80".parse().unwrap(),
             },

@@ -24,7 +24,6 @@ use sluice_dataplane::stats::WorkerCells;
 
 use crate::api::{ErrorKind, ServiceRef};
 use crate::api_error::ApiError;
-use change::Name;
 use slots::Slots;
 use trash::Trashed;
 
@@ -196,7 +195,7 @@ impl Config {
             .ok_or_else(|| {
                 ApiError::new(
                     ErrorKind::NoSuchService,
-                    format!("there is no service {}", Name(service)),
+                    format!("there is no service {}", service),
                 )
                 .at("service")
             })

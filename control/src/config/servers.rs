@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use sluice_dataplane::command::ServiceEdit;
 use sluice_dataplane::service::{Method, RealServerSpec, RsId, ServiceSpec, Tunnel};
 
-use super::change::Name;
 use super::slots::Slot;
 use super::words::{self, server_address};
 use super::{At, Config, Effect, Fresh, valid};
@@ -27,10 +26,7 @@ impl Config {
         if position(&spec, address).is_some() {
             return Err(ApiError::new(
                 ErrorKind::ServerExists,
-                format!(
-                    "service {} has real server {address} already",
-                    Name(&add.service)
-                ),
+                format!("service {} has real server {address} already", add.service),
             )
             .at("address"));
         }
@@ -161,10 +157,7 @@ fn place_of(
         });
         ApiError::new(
             ErrorKind::NoSuchServer,
-            format!(
-                "service {} has no real server {address}{hint}",
-                Name(service)
-            ),
+            format!("service {} has no real server {address}{hint}", service),
         )
         .at("address")
     })
@@ -176,7 +169,7 @@ fn laddr_for(method: Method, spec: &ServiceSpec, service: &ServiceRef) -> Result
             ErrorKind::NeedsLaddr,
             format!(
                 "FULLNAT without a local address: give service {} one first (laddr_add)",
-                Name(service)
+                service
             ),
         )
         .at("method"));
@@ -187,7 +180,7 @@ fn laddr_for(method: Method, spec: &ServiceSpec, service: &ServiceRef) -> Result
 /// DR and TUN leave the port alone, so a server on another one cannot become theirs.
 fn same_port(server: &RealServerSpec, service: &ServiceRef) -> Result<(), ApiError> {
     let keeps_port = matches!(server.method, Method::Dr | Method::Tun);
-    if keeps_port && server.port != service.address.port() {
+    if keeps_port && server.port != service.port() {
         return Err(ApiError::new(
             ErrorKind::InvalidParams,
             format!(

@@ -3,21 +3,27 @@
 use sluice_dataplane::command::{Command, ServiceEdit};
 use sluice_dataplane::service::{Method, SchedulerFlags, ServiceId, ServiceSpec};
 
-use super::change::Name;
 use super::slots::Slot;
-use super::{At, Config, Effect, Fresh, valid};
+use super::{At, Config, Effect, Fresh, valid, words};
 use crate::api::{ErrorKind, LaddrRef, ServiceAdd, ServiceRef, ServiceSet};
 use crate::api_error::ApiError;
 
 impl Config {
     pub(super) fn service_add(&mut self, add: &ServiceAdd, at: At) -> Result<Effect, ApiError> {
-        let key = valid::new_service(&add.service)?;
+        let persistence = valid::persistence(
+            &add.service,
+            add.persistence_s,
+            add.persistence_mask.as_deref(),
+        )?;
+        let key = valid::new_service(&add.service, persistence.is_some())?;
         let scheduler = valid::scheduler(&add.scheduler)?;
         let scheduler_flags = valid::scheduler_flags(scheduler, &add.scheduler_flags)?;
+        let engine = valid::engine(add.persistence_engine.as_deref())?;
+        let one_packet = valid::one_packet(&add.service, add.one_packet)?;
         if self.births.contains_key(&key) {
             return Err(ApiError::new(
                 ErrorKind::ServiceExists,
-                format!("there is a service {} already", Name(&add.service)),
+                format!("there is a service {} already", add.service),
             )
             .at("service"));
         }
@@ -27,14 +33,13 @@ impl Config {
         self.births.insert(key, birth);
         let id = ServiceId(slot.index);
         let spec = ServiceSpec {
-            id,
-            key,
             scheduler,
             scheduler_flags,
-            scheduler_table: None,
             vip_local: self.is_local(&key),
-            real_servers: Vec::new(),
-            laddrs: Vec::new(),
+            persistence,
+            one_packet,
+            engine,
+            ..ServiceSpec::new(id, key)
         };
         let mut effect = self.put(birth, spec, ServiceEdit::Created);
         effect.fresh.push(Fresh::Service(id));
@@ -55,6 +60,22 @@ impl Config {
             spec.scheduler_flags = valid::scheduler_flags(spec.scheduler, flags)?;
         }
         valid::server_count(spec.scheduler, spec.real_servers.len(), "scheduler")?;
+        if set.persistence_s.is_some() || set.persistence_mask.is_some() {
+            let now = spec.persistence;
+            let timeout_s = set
+                .persistence_s
+                .unwrap_or(now.map_or(0, |now| now.timeout_s));
+            let now = now.and_then(|now| words::mask(now.mask));
+            let mask = set.persistence_mask.clone().or(now);
+            spec.persistence = valid::persistence(&set.service, timeout_s, mask.as_deref())?;
+            valid::new_service(&set.service, spec.persistence.is_some())?;
+        }
+        if let Some(engine) = &set.persistence_engine {
+            spec.engine = valid::engine(Some(engine))?;
+        }
+        if let Some(one_packet) = set.one_packet {
+            spec.one_packet = valid::one_packet(&set.service, one_packet)?;
+        }
         Ok(self.put(birth, spec, ServiceEdit::Edited))
     }
 
@@ -90,8 +111,7 @@ impl Config {
                 ErrorKind::LaddrExists,
                 format!(
                     "service {} has local address {} already",
-                    Name(&which.service),
-                    which.address
+                    which.service, which.address
                 ),
             )
             .at("address"));
@@ -109,8 +129,7 @@ impl Config {
                 ErrorKind::NoSuchLaddr,
                 format!(
                     "service {} has no local address {}",
-                    Name(&which.service),
-                    which.address
+                    which.service, which.address
                 ),
             )
             .at("address"));
@@ -123,7 +142,7 @@ impl Config {
                 format!(
                     "{} is the last local address of service {}, and FULLNAT real server {}:{} needs one: add another or delete the server first",
                     which.address,
-                    Name(&which.service),
+                    which.service,
                     server.addr,
                     server.port
                 ),

@@ -67,18 +67,14 @@ impl Driver {
 }
 
 fn tcp(address: &str) -> ServiceRef {
-    ServiceRef {
+    ServiceRef::Address {
         protocol: crate::api::Protocol::Tcp,
         address: address.parse().unwrap(),
     }
 }
 
 fn add_service(address: &str) -> Change {
-    Change::ServiceAdd(ServiceAdd {
-        service: tcp(address),
-        scheduler: "rr".to_owned(),
-        scheduler_flags: Vec::new(),
-    })
+    Change::ServiceAdd(ServiceAdd::new(tcp(address), "rr"))
 }
 
 fn delete_service(address: &str) -> Change {
@@ -309,11 +305,7 @@ fn refusals_name_their_kind_and_their_parameter() {
     driver.ok(add(WEB, RS1, json!({})));
     let v6 = "[2001:db8::1]:80";
     driver.ok(add_service(v6));
-    let unknown = Change::ServiceAdd(ServiceAdd {
-        service: tcp("10.0.0.2:80"),
-        scheduler: "best".to_owned(),
-        scheduler_flags: Vec::new(),
-    });
+    let unknown = Change::ServiceAdd(ServiceAdd::new(tcp("10.0.0.2:80"), "best"));
     let cases = [
         (add_service(WEB), ErrorKind::ServiceExists, "service"),
         (

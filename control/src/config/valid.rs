@@ -3,18 +3,30 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use sluice_dataplane::sched::MH_MAX_SERVERS;
-use sluice_dataplane::service::{Method, SchedulerFlags, SchedulerKind, ServiceKey};
+use sluice_dataplane::service::{
+    ClientMask, Method, Persistence, PersistenceEngine, SchedulerFlags, SchedulerKind, ServiceKey,
+};
 
 use super::words;
-use crate::api::{ErrorKind, ServiceRef, Tunnel, TunnelChecksum};
+use crate::api::{ErrorKind, Protocol, ServiceRef, Tunnel, TunnelChecksum};
 use crate::api_error::ApiError;
 
 /// The largest weight and threshold: IPVS keeps both in signed 32 bits (`SEMANTICS.md` section 3).
 pub const MAX_NUMBER: u32 = i32::MAX as u32;
 
+/// The longest persistence: 31 days, as ipvsadm has it.
+const MAX_PERSISTENCE_S: u32 = 31 * 24 * 3600;
+
 /// The key of a service that may be added.
-pub(super) fn new_service(service: &ServiceRef) -> Result<ServiceKey, ApiError> {
-    let address = service.address;
+pub(super) fn new_service(service: &ServiceRef, persistent: bool) -> Result<ServiceKey, ApiError> {
+    let address = match service {
+        ServiceRef::Address { address, .. } => address,
+        ServiceRef::Mark { mark: 0, .. } => {
+            let why = "a service needs a firewall mark from 1 to 4294967295: 0 is no mark";
+            return Err(ApiError::new(ErrorKind::OutOfRange, why).at("service.fwmark"));
+        }
+        ServiceRef::Mark { .. } => return Ok(words::service_key(service)),
+    };
     unicast(address.ip(), "service", "service.address")?;
     // No client ever sends to these from elsewhere.
     let vip = address.ip();
@@ -23,7 +35,7 @@ pub(super) fn new_service(service: &ServiceRef) -> Result<ServiceKey, ApiError> 
         let why = format!("service {vip} is not a unicast address that clients can reach");
         return Err(ApiError::new(ErrorKind::InvalidParams, why).at("service.address"));
     }
-    if address.port() == 0 {
+    if address.port() == 0 && !persistent {
         return Err(ApiError::new(
             ErrorKind::OutOfRange,
             "a service needs a port from 1 to 65535: port 0 (all ports) is only for persistent services",
@@ -31,6 +43,82 @@ pub(super) fn new_service(service: &ServiceRef) -> Result<ServiceKey, ApiError> 
         .at("service.address"));
     }
     Ok(words::service_key(service))
+}
+
+/// Persistence of `service`; none for 0 seconds.
+pub(super) fn persistence(
+    service: &ServiceRef,
+    timeout_s: u32,
+    mask: Option<&str>,
+) -> Result<Option<Persistence>, ApiError> {
+    let ipv6 = service.is_ipv6();
+    let mask = mask.filter(|mask| !mask.is_empty());
+    let read = match mask {
+        None if ipv6 => Some(ClientMask::V6(128)),
+        None => Some(ClientMask::V4(Ipv4Addr::BROADCAST)),
+        Some(text) if ipv6 => {
+            let length = text
+                .parse()
+                .ok()
+                .filter(|length| (1..=128).contains(length));
+            length.map(ClientMask::V6)
+        }
+        Some(text) => text.parse().ok().map(ClientMask::V4),
+    };
+    let Some(read) = read else {
+        let expected = if ipv6 {
+            "a prefix length from 1 to 128"
+        } else {
+            "a netmask such as 255.255.255.0"
+        };
+        let why = format!(
+            "persistence_mask {:?} is not {expected}",
+            mask.unwrap_or("")
+        );
+        return Err(ApiError::new(ErrorKind::InvalidParams, why).at("persistence_mask"));
+    };
+    if timeout_s > MAX_PERSISTENCE_S {
+        return Err(ApiError::new(
+            ErrorKind::OutOfRange,
+            format!(
+                "persistence_s {timeout_s} is above the maximum of {MAX_PERSISTENCE_S} (31 days)"
+            ),
+        )
+        .at("persistence_s"));
+    }
+    Ok((timeout_s > 0).then_some(Persistence {
+        timeout_s,
+        mask: read,
+    }))
+}
+
+/// A persistence engine by its name; none for the empty one.
+pub(super) fn engine(name: Option<&str>) -> Result<Option<PersistenceEngine>, ApiError> {
+    match name {
+        None | Some("") => Ok(None),
+        Some("sip") => Ok(Some(PersistenceEngine::Sip)),
+        Some(name) => Err(ApiError::new(
+            ErrorKind::NoSuchEngine,
+            format!("there is no persistence engine {name:?}; there is sip"),
+        )
+        .at("persistence_engine")),
+    }
+}
+
+/// Whether `service` has one-packet scheduling.
+pub(super) fn one_packet(service: &ServiceRef, wanted: bool) -> Result<bool, ApiError> {
+    let can = match service {
+        ServiceRef::Address { protocol, .. } => *protocol == Protocol::Udp,
+        ServiceRef::Mark { .. } => true,
+    };
+    if wanted && !can {
+        return Err(ApiError::new(
+            ErrorKind::InvalidParams,
+            format!("one-packet scheduling is for UDP, and service {service} is not"),
+        )
+        .at("one_packet"));
+    }
+    Ok(wanted)
 }
 
 /// A scheduler by its name.
@@ -103,7 +191,7 @@ pub(super) fn server_address(
     same_family(address.ip(), method, service)?;
     Ok(match method {
         Method::Nat | Method::FullNat => address,
-        Method::Dr | Method::Tun => SocketAddr::new(address.ip(), service.address.port()),
+        Method::Dr | Method::Tun => SocketAddr::new(address.ip(), service.port()),
     })
 }
 
@@ -113,7 +201,7 @@ pub(super) fn same_family(
     method: Method,
     service: &ServiceRef,
 ) -> Result<(), ApiError> {
-    if server.is_ipv4() != service.address.is_ipv4() && method != Method::Tun {
+    if server.is_ipv6() != service.is_ipv6() && method != Method::Tun {
         return Err(ApiError::new(
             ErrorKind::InvalidParams,
             format!("real server {server} is of another address family than its service, which only a tunnel (method tun) can reach"),
@@ -139,7 +227,7 @@ pub(super) fn tunnel(tunnel: Tunnel, method: Method) -> Result<(), ApiError> {
 
 /// A local address.
 pub(super) fn laddr(address: Ipv4Addr, service: &ServiceRef) -> Result<(), ApiError> {
-    if service.address.is_ipv6() {
+    if service.is_ipv6() {
         let why =
             format!("FULLNAT is for IPv4: local address {address} is of no use to an IPv6 service");
         return Err(ApiError::new(ErrorKind::InvalidParams, why).at("address"));
@@ -239,10 +327,11 @@ mod tests {
     #[test]
     fn loopback_and_reserved_addresses_are_no_vips() {
         let check = |address: &str| {
-            new_service(&ServiceRef {
-                protocol: crate::api::Protocol::Tcp,
+            let service = ServiceRef::Address {
+                protocol: Protocol::Tcp,
                 address: address.parse().unwrap(),
-            })
+            };
+            new_service(&service, false)
         };
         for bad in ["127.0.0.1:80", "127.255.0.1:80", "240.0.0.1:80", "[::1]:80"] {
             let error = check(bad).unwrap_err();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Change;
-use crate::api::{Protocol, Tunnel};
+use crate::api::{Protocol, ServiceRef, Tunnel};
 
 impl Change {
     /// What the operator should know of it, a sentence each.
@@ -11,26 +11,28 @@ impl Change {
         match self {
             Self::ServiceAdd(add) => {
                 let service = add.service;
-                let v6 = service.address.is_ipv6().then_some("IPv6");
-                let sctp = (service.protocol == Protocol::Sctp).then_some("SCTP");
+                let is_sctp = matches!(
+                    service,
+                    ServiceRef::Address {
+                        protocol: Protocol::Sctp,
+                        ..
+                    }
+                );
+                let v6 = service.is_ipv6().then_some("IPv6");
+                let sctp = is_sctp.then_some("SCTP");
                 let what = v6.into_iter().chain(sctp).next();
                 let warning = what.map(|what| {
                     format!(
-                        "this version forwards no {what} packets: those to {} go to the kernel",
-                        service.address
+                        "this version forwards no {what} packets: those to {service} go to the kernel"
                     )
                 });
                 warning.into_iter().collect()
             }
-            Self::RealServerAdd(add) => tunnel(add.service.address, add.address, add.tunnel)
+            Self::RealServerAdd(add) => tunnel(add.service, add.address, add.tunnel)
                 .into_iter()
                 .collect(),
             Self::RealServerSet(set) => {
-                let tunnel = tunnel(
-                    set.service.address,
-                    set.address,
-                    set.tunnel.unwrap_or_default(),
-                );
+                let tunnel = tunnel(set.service, set.address, set.tunnel.unwrap_or_default());
                 tunnel.into_iter().collect()
             }
             _ => Vec::new(),
@@ -39,14 +41,14 @@ impl Change {
 }
 
 /// About a real server behind a tunnel that cannot be made. An IPv6 service was warned of itself.
-fn tunnel(service: SocketAddr, server: SocketAddr, tunnel: Tunnel) -> Option<String> {
+fn tunnel(service: ServiceRef, server: SocketAddr, tunnel: Tunnel) -> Option<String> {
     let kind = match tunnel {
         Tunnel::Gre { .. } => "GRE tunnels",
         Tunnel::Gue { .. } => "GUE tunnels",
         Tunnel::Ipip if server.is_ipv6() => "tunnels over IPv6",
         Tunnel::Ipip => return None,
     };
-    service.is_ipv4().then(|| {
+    (!service.is_ipv6()).then(|| {
         format!(
             "this version makes no {kind}: new connections scheduled to {} are dropped (reason unsupported_tunnel)",
             server.ip()

@@ -1,35 +1,51 @@
 //! The interface's words in the dataplane's, and back.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use sluice_dataplane::service::{
-    Method, Protocol, RealServerSpec, SchedulerFlags, SchedulerKind, ServiceKey, Tunnel,
-    TunnelChecksum,
+    AddressFamily, ClientMask, Method, PersistenceEngine, Protocol, RealServerSpec, SchedulerFlags,
+    SchedulerKind, ServiceKey, Tunnel, TunnelChecksum,
 };
 
 use crate::api;
 
 /// The dataplane's name of a service.
 pub fn service_key(service: &api::ServiceRef) -> ServiceKey {
-    ServiceKey::Address {
-        protocol: protocol(service.protocol),
-        addr: service.address.ip(),
-        port: service.address.port(),
+    match *service {
+        api::ServiceRef::Address {
+            protocol: given,
+            address,
+        } => ServiceKey::Address {
+            protocol: protocol(given),
+            addr: address.ip(),
+            port: address.port(),
+        },
+        api::ServiceRef::Mark { mark, ipv6 } => ServiceKey::Mark {
+            mark,
+            family: if ipv6 {
+                AddressFamily::V6
+            } else {
+                AddressFamily::V4
+            },
+        },
     }
 }
 
-/// The interface's name of a service; `None` for those that it cannot name yet (firewall marks).
-pub fn service_ref(key: &ServiceKey) -> Option<api::ServiceRef> {
+/// The interface's name of a service.
+pub fn service_ref(key: &ServiceKey) -> api::ServiceRef {
     match *key {
         ServiceKey::Address {
             protocol,
             addr,
             port,
-        } => Some(api::ServiceRef {
+        } => api::ServiceRef::Address {
             protocol: api_protocol(protocol),
             address: SocketAddr::new(addr, port),
-        }),
-        ServiceKey::Mark { .. } => None,
+        },
+        ServiceKey::Mark { mark, family } => api::ServiceRef::Mark {
+            mark,
+            ipv6: family == AddressFamily::V6,
+        },
     }
 }
 
@@ -92,6 +108,22 @@ pub fn api_tunnel(tunnel: Tunnel) -> api::Tunnel {
             port,
             checksum: checksum(sum),
         },
+    }
+}
+
+/// The interface's name of a mask; `None` for one of all bits.
+pub fn mask(mask: ClientMask) -> Option<String> {
+    match mask {
+        ClientMask::V4(Ipv4Addr::BROADCAST) | ClientMask::V6(128) => None,
+        ClientMask::V4(mask) => Some(mask.to_string()),
+        ClientMask::V6(length) => Some(length.to_string()),
+    }
+}
+
+/// The interface's name of a persistence engine.
+pub fn engine(engine: PersistenceEngine) -> &'static str {
+    match engine {
+        PersistenceEngine::Sip => "sip",
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sluice_dataplane::command::{Command, ConnFilter, ConnRow, ConnSlice, WorkerId};
+use sluice_dataplane::conn::template::Templates;
 
-use crate::api::{Connection, ConnectionList, Connections, ErrorKind};
+use crate::api::{Connection, ConnectionList, Connections, ErrorKind, FlowProtocol};
 use crate::api_error::ApiError;
 use crate::config::words;
 use crate::controller::WorkerInfo;
@@ -206,7 +207,12 @@ impl Place {
         let in_table = |place: &Self| {
             workers
                 .get(usize::from(place.worker))
-                .is_some_and(|worker| place.cursor <= worker.max_connections as u64)
+                .is_some_and(|worker| {
+                    // Templates come after the connections.
+                    let connections = worker.max_connections;
+                    let templates = Templates::capacity_beside(connections);
+                    place.cursor <= (connections + templates) as u64
+                })
         };
         numbers.filter(in_table).ok_or_else(|| {
             ApiError::new(
@@ -226,7 +232,10 @@ fn number(text: &str) -> Option<u64> {
 
 fn connection(row: &ConnRow) -> Connection {
     Connection {
-        protocol: words::api_protocol(row.protocol),
+        protocol: row.protocol.map_or(FlowProtocol::Ip, |protocol| {
+            words::api_protocol(protocol).into()
+        }),
+        template: row.template,
         state: row.state.name().to_owned(),
         expires_ms: row.expires_ms,
         client: SocketAddr::from(row.client),

@@ -31,7 +31,7 @@ struct Call<'a> {
 #[serde(deny_unknown_fields)]
 struct Nothing {}
 
-/// `service` stands for `{"protocol": "tcp", "udp" or "sctp", "address": "ADDRESS:PORT"}` throughout.
+/// `service` stands for `{"protocol": "tcp", "udp" or "sctp", "address": "ADDRESS:PORT"}` or `{"fwmark": N}` throughout.
 const METHODS: &[Method] = &[
     Method {
         name: "version",
@@ -60,12 +60,12 @@ const METHODS: &[Method] = &[
     },
     Method {
         name: "service_add",
-        description: "Adds a service. Parameters: service (an object: protocol, tcp, udp or sctp; address, as in 10.0.0.1:80), scheduler (wlc if not given), scheduler_flags (a list: flag-1 to flag-3, sh-fallback, sh-port, mh-fallback, mh-port). Answers the revision.",
+        description: "Adds a service. Parameters: service (an object: protocol, tcp, udp or sctp, and address, as in 10.0.0.1:80; or fwmark, a firewall mark, and ipv6), scheduler (wlc if not given), scheduler_flags (a list: flag-1 to flag-3, sh-fallback, sh-port, mh-fallback, mh-port), persistence_s (0 for none), persistence_mask (a netmask; all bits if not given), persistence_engine (sip), one_packet (false). Answers the revision.",
         call: |controller, call| call.change(controller, Change::ServiceAdd),
     },
     Method {
         name: "service_set",
-        description: "Changes a service; what is not given stays. Parameters: service, scheduler (another one starts without flags), scheduler_flags (all of them).",
+        description: "Changes a service; what is not given stays. Parameters: service, scheduler (another one starts without flags), scheduler_flags (all of them), persistence_s (0 ends it), persistence_mask, persistence_engine (empty for none), one_packet.",
         call: |controller, call| call.change(controller, Change::ServiceSet),
     },
     Method {

@@ -269,6 +269,7 @@ impl Controller {
         } = self;
         let forgotten = config.collect_trash(due, publisher.applied(), |id| {
             statistics::connections(publisher.cells(), id.index) != (0, 0)
+                || statistics::templates(publisher.cells(), id.index) > 0
         });
         if forgotten > 0 {
             debug!(

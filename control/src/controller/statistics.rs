@@ -194,6 +194,12 @@ pub(super) fn connections<'a>(
     })
 }
 
+/// A real server's persistence templates over all workers.
+pub(super) fn templates<'a>(cells: impl Iterator<Item = &'a WorkerCells>, index: u32) -> u64 {
+    let servers = cells.filter_map(|worker| worker.servers.get(index as usize));
+    servers.map(|cell| cell.templates.read()).sum()
+}
+
 fn sum<'a>(cells: impl Iterator<Item = [&'a Cell; 5]>) -> Sums {
     cells.fold([0; 5], |sums, cells| {
         std::array::from_fn(|i| sums[i].wrapping_add(cells[i].read()))

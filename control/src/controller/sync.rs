@@ -47,7 +47,7 @@ impl SyncDaemons {
     pub(super) fn allow(&self, change: &Change) -> Result<(), ApiError> {
         match change {
             Change::RealServerAdd(add)
-                if self.any() && add.address.is_ipv4() != add.service.address.is_ipv4() =>
+                if self.any() && add.address.is_ipv6() != add.service.is_ipv6() =>
             {
                 Err(ApiError::new(
                     ErrorKind::InvalidParams,

@@ -109,7 +109,7 @@ impl Controller {
             .into_iter()
             .flatten();
         let specs = one.into_iter().chain(all);
-        Ok(specs.filter_map(|spec| Some((words::service_ref(&spec.key)?, &**spec))))
+        Ok(specs.map(|spec| (words::service_ref(&spec.key), &**spec)))
     }
 
     fn service_view(&self, service: ServiceRef, spec: &ServiceSpec) -> Service {
@@ -118,6 +118,14 @@ impl Controller {
             service,
             scheduler: spec.scheduler.name().to_owned(),
             scheduler_flags: words::scheduler_flags(spec.scheduler, spec.scheduler_flags),
+            persistence_s: spec
+                .persistence
+                .map_or(0, |persistence| persistence.timeout_s),
+            persistence_mask: spec
+                .persistence
+                .and_then(|persistence| words::mask(persistence.mask)),
+            persistence_engine: spec.engine.map(|engine| words::engine(engine).to_owned()),
+            one_packet: spec.one_packet,
             vip_local: spec.vip_local,
             laddrs: spec.laddrs.clone(),
             laddrs_not_local: self.config.not_local(&spec.laddrs),
@@ -144,6 +152,7 @@ impl Controller {
             lower_threshold: server.lower_threshold,
             active,
             inactive,
+            templates: statistics::templates(self.publisher.cells(), index),
             stats: meter.counters(statistics::of_server(self.publisher.cells(), index)),
             rates: meter.rates(),
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::command::{Command, Forward, List, Service, ServiceId, Tunnel, What};
+use super::command::{Command, Forward, List, Persistence, ServiceId, Tunnel, What};
 use super::hints::hint;
 use super::listing::{self, Addresses};
 use super::names::Names;
@@ -227,22 +227,30 @@ impl<'a> Session<'a> {
             }
             Command::AddService(service) => {
                 let params = api::ServiceAdd {
-                    service: new_service(&service)?,
+                    service: reference(service.id),
                     scheduler: service.scheduler,
                     scheduler_flags: service.sched_flags.numbered(),
+                    persistence_s: service.persistence.map_or(0, |given| given.timeout_s),
+                    persistence_mask: mask(service.persistence),
+                    persistence_engine: service.engine,
+                    one_packet: service.one_packet,
                 };
                 self.change("service_add", &params, Object::Service)?;
             }
             Command::EditService(service) => {
                 let params = api::ServiceSet {
-                    service: known_service(service.id, Object::Service)?,
+                    service: reference(service.id),
+                    scheduler: Some(service.scheduler),
                     scheduler_flags: Some(service.sched_flags.numbered()),
-                    scheduler: Some(new_service(&service).map(|_| service.scheduler)?),
+                    persistence_s: Some(service.persistence.map_or(0, |given| given.timeout_s)),
+                    persistence_mask: Some(mask(service.persistence).unwrap_or_default()),
+                    persistence_engine: Some(service.engine.unwrap_or_default()),
+                    one_packet: Some(service.one_packet),
                 };
                 self.change("service_set", &params, Object::Service)?;
             }
             Command::DeleteService(id) => {
-                let service = known_service(id, Object::Service)?;
+                let service = reference(id);
                 self.change(
                     "service_delete",
                     &api::ServiceOnly { service },
@@ -252,7 +260,7 @@ impl<'a> Session<'a> {
             Command::Flush => self.flush()?,
             Command::AddServer(server) => {
                 let params = api::RealServerAdd {
-                    service: known_service(server.service, Object::Server)?,
+                    service: reference(server.service),
                     address: server.address,
                     method: method(server.forward),
                     tunnel: tunnel(server.forward),
@@ -264,7 +272,7 @@ impl<'a> Session<'a> {
             }
             Command::EditServer(server) => {
                 let params = api::RealServerSet {
-                    service: known_service(server.service, Object::Server)?,
+                    service: reference(server.service),
                     address: server.address,
                     method: Some(method(server.forward)),
                     tunnel: Some(tunnel(server.forward)),
@@ -275,15 +283,13 @@ impl<'a> Session<'a> {
                 self.change("real_server_set", &params, Object::Server)?;
             }
             Command::DeleteServer { service, address } => {
-                let service = known_service(service, Object::Server)?;
+                let service = reference(service);
                 let params = api::RealServerRef { service, address };
                 self.change("real_server_delete", &params, Object::Server)?;
             }
             Command::List(list) => self.list(&list)?,
             Command::Zero(id) => {
-                let service = id
-                    .map(|id| known_service(id, Object::Service))
-                    .transpose()?;
+                let service = id.map(reference);
                 self.change(
                     "service_zero",
                     &api::ServiceFilter { service },
@@ -338,7 +344,7 @@ impl<'a> Session<'a> {
     /// `-C`: one service after the other.
     fn flush(&mut self) -> Done {
         for row in self.services(None)? {
-            let service = known_service(row.id, Object::Service)?;
+            let service = reference(row.id);
             let params = encode(&api::ServiceOnly { service })?;
             match ask::<Value>(self.rpc, "service_delete", params) {
                 // Somebody else was faster.
@@ -352,7 +358,7 @@ impl<'a> Session<'a> {
     }
 
     fn laddr(&mut self, method: &str, service: ServiceId, address: IpAddr) -> Done {
-        let service = known_service(service, Object::Server)?;
+        let service = reference(service);
         match address {
             IpAddr::V4(address) => {
                 self.change(method, &api::LaddrRef { service, address }, Object::Laddr)
@@ -475,10 +481,9 @@ impl<'a> Session<'a> {
     }
 
     fn one_service(&mut self, id: ServiceId) -> Result<Vec<ServiceRow>, Failure> {
-        let missing = || failure(1, NO_SERVICE);
-        let rows = self.services(Some(reference(id).ok_or_else(missing)?))?;
+        let rows = self.services(Some(reference(id)))?;
         if rows.is_empty() {
-            Err(missing())
+            Err(failure(1, NO_SERVICE))
         } else {
             Ok(rows)
         }
@@ -517,7 +522,9 @@ fn refused(error: &RpcError, method: &str, object: Object) -> Failure {
         (Some(ErrorKind::ServerExists), _) => "Destination already exists",
         (Some(ErrorKind::NoSuchService), object) => object.no_service(),
         (Some(ErrorKind::NoSuchServer), _) => "No such destination",
-        (Some(ErrorKind::NoSuchScheduler), _) => "Scheduler or persistence engine not found",
+        (Some(ErrorKind::NoSuchScheduler | ErrorKind::NoSuchEngine), _) => {
+            "Scheduler or persistence engine not found"
+        }
         (Some(ErrorKind::NoSuchInterface), _) => "No such device",
         (Some(ErrorKind::SyncDaemonRuns), _) => "Daemon has already run",
         (Some(ErrorKind::NoSyncDaemon), _) => "No daemon is running",
@@ -569,33 +576,15 @@ fn encode(params: &impl Serialize) -> Result<Value, Failure> {
     serde_json::to_value(params).map_err(|error| failure(255, error.to_string()))
 }
 
-fn reference(id: ServiceId) -> Option<api::ServiceRef> {
-    let ServiceId::Address { protocol, address } = id else {
-        return None;
-    };
-    Some(api::ServiceRef { protocol, address })
+fn reference(id: ServiceId) -> api::ServiceRef {
+    match id {
+        ServiceId::Address { protocol, address } => api::ServiceRef::Address { protocol, address },
+        ServiceId::Mark { mark, ipv6 } => api::ServiceRef::Mark { mark, ipv6 },
+    }
 }
 
-/// The service of an existing id. Of kinds that this version does not have there is none.
-fn known_service(id: ServiceId, object: Object) -> Result<api::ServiceRef, Failure> {
-    reference(id).ok_or_else(|| failure(255, object.no_service()))
-}
-
-/// The service that is to be made or changed, if this version can make it.
-fn new_service(service: &Service) -> Result<api::ServiceRef, Failure> {
-    if service.persistence.is_some() {
-        return Err(not_yet("persistent services (-p)"));
-    }
-    if service.one_packet {
-        return Err(not_yet("one-packet scheduling (-o)"));
-    }
-    if service.engine.is_some() {
-        return Err(not_yet("persistence engines (--pe)"));
-    }
-    match service.id {
-        ServiceId::Mark { .. } => Err(not_yet("services of firewall marks (-f)")),
-        id => reference(id).ok_or_else(|| not_yet("services of this kind")),
-    }
+fn mask(persistence: Option<Persistence>) -> Option<String> {
+    Some(persistence?.mask?.to_string())
 }
 
 fn method(forward: Forward) -> api::Method {

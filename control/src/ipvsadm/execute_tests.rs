@@ -151,7 +151,8 @@ fn editing_resets_what_is_not_given() {
 fn connections_are_followed_over_all_slices() {
     let mut daemon = FakeDaemon::default();
     let connection = crate::api::Connection {
-        protocol: crate::api::Protocol::Udp,
+        protocol: crate::api::FlowProtocol::Udp,
+        template: false,
         state: "UDP".to_owned(),
         expires_ms: 299_500,
         client: "198.51.100.7:8002".parse().unwrap(),
@@ -228,21 +229,6 @@ fn scheduler_flags_are_set_listed_and_saved() {
 
 #[test]
 fn what_the_daemon_cannot_do_yet_is_said_in_one_line() {
-    let mut daemon = FakeDaemon::default();
-    ok(&mut daemon, "-A -u 10.0.0.1:53 -s rr");
-    for (line, feature) in [
-        ("-A -t 10.0.0.1:80 -s rr -p", "persistent services (-p)"),
-        ("-A -u 10.0.0.1:54 -s rr -o", "one-packet scheduling (-o)"),
-        (
-            "-A -u 10.0.0.1:54 -s rr --pe sip",
-            "persistence engines (--pe)",
-        ),
-        ("-A -f 1 -s rr", "services of firewall marks (-f)"),
-    ] {
-        let error = (255, format!("not in this version: {feature}\n"));
-        assert_eq!(fails(&mut daemon, line), error, "ipvsadm {line}");
-    }
-    assert_eq!(daemon.services.len(), 1);
     let mut old = failing(ErrorKind::MethodNotFound, None, "there is no such method");
     assert_eq!(
         fails(&mut old, "-Z"),

@@ -127,7 +127,8 @@ fn replay(name: &str) -> usize {
             );
             break;
         }
-        let of_packets = packets && line.starts_with("-L");
+        let lists = line.is_empty() || line.starts_with("-L") || line.starts_with("-l");
+        let of_packets = packets && lists;
         if !of_packets {
             let recorded = (step.rc, step.out, step.err);
             assert_eq!(

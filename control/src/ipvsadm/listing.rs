@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::command::{Checksum, Forward, List, ServiceId, Tunnel, What};
 use super::names::Names;
 use super::rows::{ServerRow, ServiceRow};
-use crate::api::{Connection, Counters, Rates};
+use crate::api::{Connection, Counters, FlowProtocol, Rates};
 
 /// What stands over every full table. The size is what a kernel says by default; sluice's table is sized otherwise.
 const BANNER: &str = "IP Virtual Server version 1.2.1 (size=4096)\n";
@@ -247,13 +247,18 @@ pub(super) fn connections(connections: &[Connection], list: &List, names: &dyn N
         "IPVS connection entries\npro expire state       source             virtual            destination{engines}\n"
     );
     for connection in connections {
-        let protocol = connection.protocol;
-        let show = |address| addresses.show(address, protocol.name());
+        let (title, protocol) = match connection.protocol {
+            FlowProtocol::Tcp => ("TCP", "tcp"),
+            FlowProtocol::Udp => ("UDP", "udp"),
+            FlowProtocol::Sctp => ("SCTP", "sctp"),
+            FlowProtocol::Ip => ("IP", "ip"),
+        };
+        let show = |address| addresses.show(address, protocol);
         let seconds = connection.expires_ms / 1000;
         let _infallible = writeln!(
             out,
             "{:<3} {:02}:{:02}  {:<11} {:<18} {:<18} {}",
-            protocol.title(),
+            title,
             seconds / 60,
             seconds % 60,
             connection.state,

@@ -273,7 +273,8 @@ fn connection(line: &str) -> Connection {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (minutes, seconds) = words[1].split_once(':').unwrap();
     Connection {
-        protocol: api::Protocol::Tcp,
+        protocol: api::FlowProtocol::Tcp,
+        template: false,
         state: words[2].to_owned(),
         expires_ms: (minutes.parse::<u64>().unwrap() * 60 + seconds.parse::<u64>().unwrap()) * 1000
             + 999,

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::command::{Forward, Persistence, SchedFlags, ServiceId};
+use super::command::{Forward, Mask, Persistence, SchedFlags, ServiceId};
 use crate::api::{self, Counters, Rates};
 
 /// A service with its real servers.
@@ -41,15 +41,21 @@ pub(super) struct ServerRow {
 impl From<api::Service> for ServiceRow {
     fn from(service: api::Service) -> Self {
         Self {
-            id: ServiceId::Address {
-                protocol: service.service.protocol,
-                address: service.service.address,
-            },
+            id: service.service.into(),
             scheduler: service.scheduler,
             sched_flags: SchedFlags::listed(&service.scheduler_flags),
-            persistence: None,
-            one_packet: false,
-            engine: None,
+            persistence: (service.persistence_s > 0).then(|| Persistence {
+                timeout_s: service.persistence_s,
+                mask: service
+                    .persistence_mask
+                    .as_deref()
+                    .and_then(|mask| match mask.parse() {
+                        Ok(netmask) => Some(Mask::V4(netmask)),
+                        Err(_) => mask.parse().ok().map(Mask::V6),
+                    }),
+            }),
+            one_packet: service.one_packet,
+            engine: service.persistence_engine,
             laddrs: service.laddrs,
             stats: service.stats,
             rates: service.rates,
@@ -73,9 +79,18 @@ impl From<api::RealServer> for ServerRow {
             lower_threshold: server.lower_threshold,
             active: server.active,
             inactive: server.inactive,
-            templates: 0,
+            templates: server.templates,
             stats: server.stats,
             rates: server.rates,
+        }
+    }
+}
+
+impl From<api::ServiceRef> for ServiceId {
+    fn from(service: api::ServiceRef) -> Self {
+        match service {
+            api::ServiceRef::Address { protocol, address } => Self::Address { protocol, address },
+            api::ServiceRef::Mark { mark, ipv6 } => Self::Mark { mark, ipv6 },
         }
     }
 }

@@ -68,8 +68,10 @@ pub struct Conn {
     /// No packet from the server was seen yet: client packets follow the input-only state table. Set at first
     /// for DR and TUN.
     pub no_output: bool,
-    /// It counts as active (`SEMANTICS.md` section 3).
-    pub active: bool,
+    /// Whether a persistence template sent it where it goes.
+    pub control: Control,
+    /// Packets from the client, no more than a byte can count.
+    pub packets: u8,
     /// Its place in the table has a timer in the wheel. The place's next tenant takes it over.
     pub armed: bool,
     /// A newer connection's server packets look the same, and were given to that one.
@@ -78,6 +80,19 @@ pub struct Conn {
 
 /// Two numbers of a connection whose meaning depends on its method.
 type Words = [u16; 2];
+
+/// What a persistence template has to do with a connection (`SEMANTICS.md` section 5).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Control {
+    /// None does.
+    #[default]
+    Free,
+    /// One controls it, and has not heard from it that it was confirmed.
+    Tentative,
+    /// One controls it, and knows that it was confirmed.
+    Confirmed,
+}
 
 const _: () = assert!(size_of::<Conn>() == 64, "a connection is one cache line");
 
@@ -147,7 +162,8 @@ impl Conn {
             method: new.method,
             state: TcpState::None,
             no_output: !translated,
-            active: false,
+            control: Control::Free,
+            packets: 0,
             armed: false,
             displaced: false,
         }
@@ -206,6 +222,12 @@ impl Conn {
     #[inline]
     pub fn translated(&self) -> bool {
         matches!(self.method, Method::Nat | Method::FullNat)
+    }
+
+    /// Whether it counts as active (`SEMANTICS.md` section 3).
+    #[inline]
+    pub fn active(&self) -> bool {
+        self.state.is_active()
     }
 
     /// Its protocol.

@@ -1,4 +1,4 @@
-//! Connections: their key, this worker's table of them, their states and timers, FULLNAT's local ports.
+//! Connections: their key, this worker's table of them, their states and timers, persistence, FULLNAT's local ports.
 //!
 //! A connection has two keys in the table: the packet of its client, and the packet of its server. What a packet
 //! shows is looked up as it is; which of the two keys matched is the packet's direction.
@@ -10,9 +10,10 @@ mod key;
 pub mod local_ports;
 pub mod state;
 mod table;
+pub mod template;
 pub mod timer;
 
-pub use connection::{Conn, Delta, Endpoint, NewConn};
+pub use connection::{Conn, Control, Delta, Endpoint, NewConn};
 pub use key::{Direction, Ends, FlowKey};
 pub use table::{ConnId, ConnTable, Hash, Hit};
 

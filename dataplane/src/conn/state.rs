@@ -47,15 +47,16 @@ pub enum Viewpoint {
 /// Columns `NO ES SS SR FW TW CL CW LA LI SA`, rows SYN, FIN, ACK, RST.
 type Table = [[TcpState; 11]; 4];
 
-/// Which set of tables holds: the second is `secure_tcp`'s.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(u8)]
-pub enum TcpTables {
+/// Which set of tables holds.
+#[derive(Clone, Copy, Debug)]
+pub struct TcpTables(&'static [Filled; 3]);
+
+impl TcpTables {
     /// The normal ones.
-    #[default]
-    Normal = 0,
-    /// `secure_tcp` in force.
-    Secure = 1,
+    pub const NORMAL: Self = Self(&NORMAL);
+
+    /// Those of `secure_tcp` in force.
+    pub const SECURE: Self = Self(&SECURE);
 }
 
 mod tables {
@@ -110,7 +111,7 @@ impl TcpState {
     pub fn after(self, flags: u8, viewpoint: Viewpoint, set: TcpTables) -> Self {
         const ROWS: [u8; 32] = rows();
         let row = ROWS[usize::from(flags & 31)];
-        let tables = &ALL[set as usize][viewpoint as usize];
+        let tables = &set.0[viewpoint as usize];
         tables[usize::from(row)][self as usize & 15]
     }
 
@@ -167,18 +168,17 @@ const fn rows() -> [u8; 32] {
 /// A table with its fifth row, as wide as a power of two so that no index needs a check.
 type Filled = [[TcpState; 16]; 5];
 
-/// All tables, by [`TcpTables`] and [`Viewpoint`].
-static ALL: [[Filled; 3]; 2] = [
-    [
-        filled(tables::CLIENT),
-        filled(tables::SERVER),
-        filled(tables::CLIENT_ONLY),
-    ],
-    [
-        filled(tables::SECURE_CLIENT),
-        filled(tables::SECURE_SERVER),
-        filled(tables::SECURE_CLIENT_ONLY),
-    ],
+/// By [`Viewpoint`].
+static NORMAL: [Filled; 3] = [
+    filled(tables::CLIENT),
+    filled(tables::SERVER),
+    filled(tables::CLIENT_ONLY),
+];
+
+static SECURE: [Filled; 3] = [
+    filled(tables::SECURE_CLIENT),
+    filled(tables::SECURE_SERVER),
+    filled(tables::SECURE_CLIENT_ONLY),
 ];
 
 const fn filled(table: Table) -> Filled {
@@ -222,6 +222,8 @@ pub enum StateName {
     SynAck,
     /// UDP's only state.
     Udp,
+    /// A template whose connections were confirmed.
+    Assured,
 }
 
 impl StateName {
@@ -240,6 +242,7 @@ impl StateName {
             Self::Listen => "LISTEN",
             Self::SynAck => "SYNACK",
             Self::Udp => "UDP",
+            Self::Assured => "ASSURED",
         }
     }
 }
@@ -344,33 +347,33 @@ mod tests {
 
     #[test]
     fn a_nat_connection_closed_by_the_client_passes_close_wait_to_time_wait() {
-        assert_eq!(run("SsA", false, TcpTables::Normal), TcpState::Established);
-        assert_eq!(run("SsAF", false, TcpTables::Normal), TcpState::CloseWait);
-        assert_eq!(run("SsAFf", false, TcpTables::Normal), TcpState::TimeWait);
-        assert_eq!(run("SsAf", false, TcpTables::Normal), TcpState::FinWait);
+        assert_eq!(run("SsA", false, TcpTables::NORMAL), TcpState::Established);
+        assert_eq!(run("SsAF", false, TcpTables::NORMAL), TcpState::CloseWait);
+        assert_eq!(run("SsAFf", false, TcpTables::NORMAL), TcpState::TimeWait);
+        assert_eq!(run("SsAf", false, TcpTables::NORMAL), TcpState::FinWait);
     }
 
     #[test]
     fn a_dr_connection_ends_in_fin_wait() {
-        assert_eq!(run("SAFA", true, TcpTables::Normal), TcpState::FinWait);
+        assert_eq!(run("SAFA", true, TcpTables::NORMAL), TcpState::FinWait);
     }
 
     #[test]
     fn a_reset_of_a_half_open_connection_changes_nothing() {
-        assert_eq!(run("SR", false, TcpTables::Normal), TcpState::SynRecv);
-        assert_eq!(run("SsAR", false, TcpTables::Normal), TcpState::Close);
+        assert_eq!(run("SR", false, TcpTables::NORMAL), TcpState::SynRecv);
+        assert_eq!(run("SsAR", false, TcpTables::NORMAL), TcpState::Close);
     }
 
     #[test]
     fn a_packet_without_any_flag_closes() {
-        assert_eq!(run("SsA.", false, TcpTables::Normal), TcpState::Close);
+        assert_eq!(run("SsA.", false, TcpTables::NORMAL), TcpState::Close);
     }
 
     #[test]
     fn secure_tcp_keeps_an_unanswered_ack_half_open() {
-        assert_eq!(run("SA", false, TcpTables::Secure), TcpState::SynRecv);
-        assert_eq!(run("S", true, TcpTables::Secure), TcpState::SynAck);
-        assert_eq!(run("Ss", false, TcpTables::Secure), TcpState::SynAck);
+        assert_eq!(run("SA", false, TcpTables::SECURE), TcpState::SynRecv);
+        assert_eq!(run("S", true, TcpTables::SECURE), TcpState::SynAck);
+        assert_eq!(run("Ss", false, TcpTables::SECURE), TcpState::SynAck);
     }
 
     #[test]

@@ -17,6 +17,14 @@ use crate::service::Protocol;
 pub struct ConnId(u32);
 
 impl ConnId {
+    pub(super) fn of(place: u32) -> Self {
+        Self(place)
+    }
+
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+
     fn index(self) -> usize {
         self.0 as usize
     }
@@ -282,12 +290,18 @@ impl ConnTable {
     /// The first connection at `place` or after, and the place after it; `None` past the end. Looks at no more than
     /// `bound` places: then the connection is `None` and the walk goes on at the returned place.
     pub fn scan(&self, place: usize, bound: usize) -> Option<(Option<&Conn>, usize)> {
+        let (found, next) = self.scan_ids(place, bound)?;
+        Some((found.map(|(_, conn)| conn), next))
+    }
+
+    /// As [`Self::scan`], with the connection's place.
+    pub fn scan_ids(&self, place: usize, bound: usize) -> Option<(Option<(ConnId, &Conn)>, usize)> {
         if place >= self.conns.len() {
             return None;
         }
         let end = self.conns.len().min(place + bound.max(1));
         match (place..end).find(|at| self.is_taken(*at)) {
-            Some(at) => Some((Some(&self.conns[at]), at + 1)),
+            Some(at) => Some((Some((ConnId(at as u32), &self.conns[at])), at + 1)),
             None => Some((None, end)),
         }
     }

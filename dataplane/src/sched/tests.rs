@@ -40,19 +40,15 @@ impl Bench {
     /// With room for server numbers below `room`.
     pub(crate) fn with_room(kind: SchedulerKind, weights: &[(u32, u32)], room: usize) -> Self {
         let vip = Ipv4Addr::new(10, 0, 0, 1);
+        let key = ServiceKey::Address {
+            protocol: Protocol::Tcp,
+            addr: IpAddr::V4(vip),
+            port: 80,
+        };
         let spec = ServiceSpec {
-            id: ServiceId(0),
-            key: ServiceKey::Address {
-                protocol: Protocol::Tcp,
-                addr: IpAddr::V4(vip),
-                port: 80,
-            },
             scheduler: kind,
-            scheduler_flags: SchedulerFlags::default(),
             scheduler_table: table(kind, &[]),
-            vip_local: true,
-            real_servers: Vec::new(),
-            laddrs: Vec::new(),
+            ..ServiceSpec::new(ServiceId(0), key)
         };
         let mut bench = Self {
             services: Services::new(Arc::new(WorkerCells::new(1, room))),

@@ -1,12 +1,16 @@
 //! Services and real servers: what control says of them, and a worker's view.
 
+mod marks;
 mod server;
 mod spec;
 mod table;
 
+pub use marks::{MarkRule, MarkRules, PortRange};
 pub use server::Server;
 pub use spec::{
-    AddressFamily, Method, Protocol, RealServerSpec, RsId, SchedulerFlags, SchedulerKind,
-    ServiceId, ServiceKey, ServiceSpec, Tunnel, TunnelChecksum,
+    AddressFamily, ClientMask, Method, Persistence, PersistenceEngine, Protocol, RealServerSpec,
+    RsId, SchedulerFlags, SchedulerKind, ServiceId, ServiceKey, ServiceSpec, Tunnel,
+    TunnelChecksum,
 };
 pub use table::Services;
+pub(crate) use table::{FTP, FTP_DATA};

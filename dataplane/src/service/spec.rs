@@ -274,6 +274,56 @@ pub struct ServiceSpec {
     pub real_servers: Vec<RealServerSpec>,
     /// Source addresses for FULLNAT.
     pub laddrs: Vec<Ipv4Addr>,
+    /// Clients stay with their real server.
+    pub persistence: Option<Persistence>,
+    /// Every UDP packet is scheduled anew and leaves nothing behind (ipvsadm `-o`).
+    pub one_packet: bool,
+    /// What else than its address identifies a client. Kept and listed only.
+    pub engine: Option<PersistenceEngine>,
+}
+
+impl ServiceSpec {
+    /// A service as `ipvsadm -A` makes it without further options, of no real servers, and whose VIP is local.
+    pub fn new(id: ServiceId, key: ServiceKey) -> Self {
+        Self {
+            id,
+            key,
+            scheduler: SchedulerKind::default(),
+            scheduler_flags: SchedulerFlags::default(),
+            scheduler_table: None,
+            vip_local: true,
+            real_servers: Vec::new(),
+            laddrs: Vec::new(),
+            persistence: None,
+            one_packet: false,
+            engine: None,
+        }
+    }
+}
+
+/// New connections of a client go where its others went (ipvsadm `-p`, `-M`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Persistence {
+    /// Seconds after the last new connection that this is remembered.
+    pub timeout_s: u32,
+    /// Clients whose addresses agree in these bits count as one.
+    pub mask: ClientMask,
+}
+
+/// Bits of a client's address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClientMask {
+    /// IPv4: any bits.
+    V4(Ipv4Addr),
+    /// IPv6: so many leading bits.
+    V6(u8),
+}
+
+/// An engine that finds in a packet's payload whose it is (ipvsadm `--pe`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PersistenceEngine {
+    /// SIP's Call-ID.
+    Sip,
 }
 
 /// One real server of one service.

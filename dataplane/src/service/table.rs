@@ -5,11 +5,23 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use super::{Protocol, RealServerSpec, Server, ServiceId, ServiceKey, ServiceSpec};
+use super::{
+    AddressFamily, Method, Protocol, RealServerSpec, RsId, Server, ServiceId, ServiceKey,
+    ServiceSpec,
+};
 use crate::command::ServiceEdit;
 use crate::conn::FlowKey;
 use crate::sched::{self, Pool, Request, Scheduler};
 use crate::stats::WorkerCells;
+
+/// FTP's control port: its service also takes the data connections that clients open (`SEMANTICS.md` section 1).
+pub(crate) const FTP: u16 = 21;
+
+/// FTP's data port.
+pub(crate) const FTP_DATA: u16 = 20;
+
+/// Ports from here on may be those of passive FTP data connections.
+const FIRST_UNPRIVILEGED: u16 = 1024;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -17,6 +29,13 @@ type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 #[derive(Debug)]
 pub struct Services {
     by_address: FastMap<(Protocol, Ipv4Addr, u16), ServiceId>,
+    by_mark: FastMap<u32, ServiceId>,
+    /// Services on port 21: while there are none, nothing is FTP.
+    ftp: u32,
+    /// Services on port 0, which stands for every port.
+    any_port: u32,
+    /// How many NAT servers have this address, under a service of this protocol (`None`: of a mark).
+    masqueraded: FastMap<(Option<Protocol>, Ipv4Addr, u16), u32>,
     /// How many services use a virtual address.
     vips: FastMap<Ipv4Addr, u32>,
     /// How many services use a local address.
@@ -41,6 +60,10 @@ impl Services {
         let services = cells.services.len();
         Self {
             by_address: FastMap::with_capacity_and_hasher(services, Default::default()),
+            by_mark: FastMap::default(),
+            ftp: 0,
+            any_port: 0,
+            masqueraded: FastMap::default(),
             vips: FastMap::with_capacity_and_hasher(services, Default::default()),
             laddrs: FastMap::default(),
             services: (0..services).map(|_| None).collect(),
@@ -50,12 +73,36 @@ impl Services {
         }
     }
 
-    /// The service that a packet with this key opens a connection to (`SEMANTICS.md` section 1).
+    /// The service that a packet with this key and mark opens a connection to (`SEMANTICS.md` section 1): that of the mark, that of
+    /// its port, FTP's for a data connection, that of every port.
     #[inline]
-    pub fn lookup(&self, key: &FlowKey) -> Option<ServiceId> {
-        self.by_address
-            .get(&(key.protocol, key.dst, key.dst_port))
-            .copied()
+    pub fn lookup(&self, key: &FlowKey, mark: u32) -> Option<ServiceId> {
+        let at = |port| {
+            let address = (key.protocol, key.dst, port);
+            self.by_address.get(&address).copied()
+        };
+        let port = key.dst_port;
+        let of_mark = || (mark != 0).then(|| self.by_mark.get(&mark).copied())?;
+        let ftp_data = self.ftp > 0
+            && key.protocol == Protocol::Tcp
+            && (port == FTP_DATA || port >= FIRST_UNPRIVILEGED);
+        of_mark()
+            .or_else(|| at(port))
+            .or_else(|| ftp_data.then(|| at(FTP))?)
+            .or_else(|| (self.any_port > 0).then(|| at(0))?)
+    }
+
+    /// Whether packets need a mark at all: while there is no service of one, none does.
+    #[inline]
+    pub fn wants_marks(&self) -> bool {
+        !self.by_mark.is_empty()
+    }
+
+    /// Whether this is the address and port of a NAT server for packets of that protocol.
+    pub fn is_masqueraded(&self, protocol: Protocol, addr: Ipv4Addr, port: u16) -> bool {
+        [Some(protocol), None]
+            .iter()
+            .any(|protocol| self.masqueraded.contains_key(&(*protocol, addr, port)))
     }
 
     /// Whether there is no service at all: then sluice stands aside for everything (`SEMANTICS.md` section 1).
@@ -94,6 +141,14 @@ impl Services {
         let pool = Pool::new(&service.spec, &self.servers);
         let place = service.scheduler.choose(&pool, request)?;
         service.spec.real_servers.get(place).copied()
+    }
+
+    /// What control said of the real server at this place, while it is in a service.
+    pub fn real_server(&self, place: u32) -> Option<&RealServerSpec> {
+        let server = &self.servers[place as usize];
+        let service = self.services.get(server.service.0 as usize)?.as_ref()?;
+        let real = service.spec.real_servers.get(server.place as usize)?;
+        (server.available && real.id.index == place).then_some(real)
     }
 
     /// The state of the real server at this place. A place keeps its tenant as long as connections refer to it.
@@ -148,6 +203,7 @@ impl Services {
             None => self.count += 1,
         }
         self.list(&spec);
+        self.masquerade(&spec, old.as_ref().map(|old| &*old.spec), edit);
         self.edit_servers(&spec, old.as_ref().map(|old| &*old.spec), edit);
         let pool = Pool::new(&spec, &self.servers);
         let (scheduler, changed) = match old.take() {
@@ -176,6 +232,9 @@ impl Services {
         };
         self.count -= 1;
         self.unlist(&service.spec);
+        for server in &service.spec.real_servers {
+            self.unmasquerade(service.spec.key, server);
+        }
         for server in &service.spec.real_servers {
             let server = &mut self.servers[server.id.index as usize];
             server.available = false;
@@ -243,21 +302,63 @@ impl Services {
         }
     }
 
+    /// Keeps [`Self::is_masqueraded`] right, at the cost of what was edited.
+    fn masquerade(&mut self, spec: &ServiceSpec, old: Option<&ServiceSpec>, edit: ServiceEdit) {
+        let find = |spec: &ServiceSpec, id: RsId| {
+            let mut servers = spec.real_servers.iter();
+            servers.find(|real| real.id == id).copied()
+        };
+        match (old, edit) {
+            (None, _) => {
+                for real in &spec.real_servers {
+                    self.masquerade_one(spec.key, real);
+                }
+            }
+            (Some(old), ServiceEdit::ServerEdited(id) | ServiceEdit::ServerDeleted(id)) => {
+                if let Some(real) = find(old, id) {
+                    self.unmasquerade(spec.key, &real);
+                }
+                if let Some(real) = find(spec, id) {
+                    self.masquerade_one(spec.key, &real);
+                }
+            }
+            (Some(_), ServiceEdit::ServerAdded { id, .. }) => {
+                if let Some(real) = find(spec, id) {
+                    self.masquerade_one(spec.key, &real);
+                }
+            }
+            (Some(_), ServiceEdit::Created | ServiceEdit::Edited) => {}
+        }
+    }
+
+    fn masquerade_one(&mut self, service: ServiceKey, real: &RealServerSpec) {
+        if let Some(key) = masquerade_key(service, real) {
+            *self.masqueraded.entry(key).or_insert(0) += 1;
+        }
+    }
+
+    fn unmasquerade(&mut self, service: ServiceKey, real: &RealServerSpec) {
+        if let Some(key) = masquerade_key(service, real) {
+            release(&mut self.masqueraded, key);
+        }
+    }
+
     fn list(&mut self, spec: &ServiceSpec) {
         for laddr in &spec.laddrs {
             *self.laddrs.entry(*laddr).or_insert(0) += 1;
         }
-        if let (
-            true,
-            ServiceKey::Address {
-                protocol,
-                addr: IpAddr::V4(addr),
-                port,
-            },
-        ) = (spec.vip_local, spec.key)
-        {
-            self.by_address.insert((protocol, addr, port), spec.id);
-            *self.vips.entry(addr).or_insert(0) += 1;
+        match listed(spec) {
+            Some(Listed::Address(address)) => {
+                self.by_address.insert(address, spec.id);
+                let (_, addr, port) = address;
+                *self.vips.entry(addr).or_insert(0) += 1;
+                self.ftp += u32::from(port == FTP);
+                self.any_port += u32::from(port == 0);
+            }
+            Some(Listed::Mark(mark)) => {
+                self.by_mark.insert(mark, spec.id);
+            }
+            None => {}
         }
     }
 
@@ -265,17 +366,18 @@ impl Services {
         for laddr in &spec.laddrs {
             release(&mut self.laddrs, *laddr);
         }
-        if let (
-            true,
-            ServiceKey::Address {
-                protocol,
-                addr: IpAddr::V4(addr),
-                port,
-            },
-        ) = (spec.vip_local, spec.key)
-        {
-            self.by_address.remove(&(protocol, addr, port));
-            release(&mut self.vips, addr);
+        match listed(spec) {
+            Some(Listed::Address(address)) => {
+                self.by_address.remove(&address);
+                let (_, addr, port) = address;
+                release(&mut self.vips, addr);
+                self.ftp -= u32::from(port == FTP);
+                self.any_port -= u32::from(port == 0);
+            }
+            Some(Listed::Mark(mark)) => {
+                self.by_mark.remove(&mark);
+            }
+            None => {}
         }
     }
 
@@ -302,11 +404,47 @@ impl Services {
     }
 }
 
-fn release(counts: &mut FastMap<Ipv4Addr, u32>, addr: Ipv4Addr) {
-    if let Some(count) = counts.get_mut(&addr) {
+/// Where a service is looked up.
+enum Listed {
+    Address((Protocol, Ipv4Addr, u16)),
+    Mark(u32),
+}
+
+/// `None` for what no packet can belong to: a VIP that is not local, IPv6.
+fn listed(spec: &ServiceSpec) -> Option<Listed> {
+    match spec.key {
+        ServiceKey::Address {
+            protocol,
+            addr: IpAddr::V4(addr),
+            port,
+        } if spec.vip_local => Some(Listed::Address((protocol, addr, port))),
+        ServiceKey::Mark {
+            mark,
+            family: AddressFamily::V4,
+        } => Some(Listed::Mark(mark)),
+        ServiceKey::Address { .. } | ServiceKey::Mark { .. } => None,
+    }
+}
+
+fn masquerade_key(
+    service: ServiceKey,
+    real: &RealServerSpec,
+) -> Option<(Option<Protocol>, Ipv4Addr, u16)> {
+    let IpAddr::V4(addr) = real.addr else {
+        return None;
+    };
+    let protocol = match service {
+        ServiceKey::Address { protocol, .. } => Some(protocol),
+        ServiceKey::Mark { .. } => None,
+    };
+    (real.method == Method::Nat).then_some((protocol, addr, real.port))
+}
+
+fn release<K: std::hash::Hash + Eq + Copy>(counts: &mut FastMap<K, u32>, key: K) {
+    if let Some(count) = counts.get_mut(&key) {
         *count -= 1;
         if *count == 0 {
-            counts.remove(&addr);
+            counts.remove(&key);
         }
     }
 }

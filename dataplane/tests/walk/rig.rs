@@ -14,8 +14,8 @@ use sluice_dataplane::io::Frame;
 use sluice_dataplane::io::memory::{MemoryFrame, MemoryPort};
 use sluice_dataplane::punt::{self, KernelPunt};
 use sluice_dataplane::service::{
-    Method, Protocol, RealServerSpec, RsId, SchedulerFlags, SchedulerKind, ServiceId, ServiceKey,
-    ServiceSpec, Tunnel,
+    Method, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId, ServiceKey, ServiceSpec,
+    Tunnel,
 };
 use sluice_dataplane::stats::WorkerCells;
 use sluice_dataplane::time::{TickRate, Ticks};
@@ -89,14 +89,8 @@ impl Rig {
             port: 80,
         };
         let service = ServiceSpec {
-            id: ServiceId(0),
-            key,
             scheduler: SchedulerKind::Rr,
-            scheduler_flags: SchedulerFlags::default(),
-            scheduler_table: None,
-            vip_local: true,
-            real_servers: Vec::new(),
-            laddrs: Vec::new(),
+            ..ServiceSpec::new(ServiceId(0), key)
         };
         let mut rig = Self {
             worker: Worker::new(config, ports, channels, now),

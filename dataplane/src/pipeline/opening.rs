@@ -1,0 +1,379 @@
+//! A packet of no connection: which service it is for, which real server takes it, or who else gets it (`SEMANTICS.md`
+//! sections 1, 2 and 5).
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::Pipeline;
+use crate::command::PortId;
+use crate::conn::template::{NewTemplate, TemplateId, TemplateKey};
+use crate::conn::{Conn, Control, Direction, Endpoint, FlowKey, Hit, NewConn};
+use crate::drop_reason::DropReason;
+use crate::egress::Route;
+use crate::io::Port;
+use crate::packet::icmp::Problem;
+use crate::packet::tcp;
+use crate::parse::Flow;
+use crate::sched::Request;
+use crate::service::{
+    ClientMask, FTP, FTP_DATA, Method, Persistence, Protocol, RealServerSpec, ServiceId,
+    ServiceKey, Tunnel,
+};
+
+/// Ports from here on are nobody's but the connections' on a FULLNAT local address.
+const FIRST_LOCAL_PORT: u16 = 1024;
+
+/// Who takes a new connection.
+struct Chosen {
+    server: RealServerSpec,
+    /// The port there.
+    port: u16,
+    /// The template that says so.
+    template: Option<TemplateId>,
+}
+
+impl<P: Port> Pipeline<P> {
+    /// Schedules it, or leaves it to the kernel (section 2, steps 6 and 7).
+    #[inline(never)]
+    pub(super) fn open(&mut self, port: PortId, frame: P::Frame, flow: &Flow) {
+        let key = flow.key();
+        if self.settings.nat_icmp_send && self.is_unknown_reply(flow, &key) {
+            self.forwarder
+                .send_error(port, &frame, None, Problem::PortUnreachable);
+            return self
+                .forwarder
+                .lanes
+                .discard(frame, DropReason::UnknownReply);
+        }
+        let Some(service) = self.wanted(port, flow, &key) else {
+            let local = key.dst_port >= FIRST_LOCAL_PORT && self.services.is_laddr(key.dst);
+            return if local {
+                self.forwarder
+                    .lanes
+                    .discard(frame, DropReason::StrayLocalPort);
+            } else {
+                self.forwarder.lanes.punt(port, frame);
+            };
+        };
+        if self.settings.defence.drop_rate > 0 && self.sacrifices() {
+            return self.forwarder.lanes.discard(frame, DropReason::Defence);
+        }
+        let Some(spec) = self.services.spec(service) else {
+            unreachable!("lookup finds services that are there");
+        };
+        let (of, one_packet) = (spec.key, spec.one_packet);
+        let chosen = match spec.persistence {
+            Some(persistence) => self.choose_persistently(service, of, persistence, &key),
+            None => self.choose(service, of, &key),
+        };
+        let chosen = match chosen {
+            Ok(Some(chosen)) => chosen,
+            Ok(None) => return self.leave(port, frame, &key, of),
+            Err(reason) => return self.forwarder.lanes.discard(frame, reason),
+        };
+        if one_packet && key.protocol == Protocol::Udp {
+            return self.pass_alone(port, frame, flow, service, &chosen);
+        }
+        match self.connect(service, &chosen, &key) {
+            Ok(hit) => self.pass(port, frame, flow, hit),
+            Err(reason) => self.forwarder.lanes.discard(frame, reason),
+        }
+    }
+
+    /// The service that a packet may open a connection to.
+    fn wanted(&self, port: PortId, flow: &Flow, key: &FlowKey) -> Option<ServiceId> {
+        let opens = match key.protocol {
+            Protocol::Tcp => {
+                let (syn, rst) = (
+                    flow.tcp_flags & tcp::SYN != 0,
+                    flow.tcp_flags & tcp::RST != 0,
+                );
+                !rst && (syn || self.settings.sloppy_tcp)
+            }
+            Protocol::Udp | Protocol::Sctp => true,
+        };
+        if !opens || key.src_port == FTP_DATA {
+            return None;
+        }
+        let mark = if self.services.wants_marks() {
+            self.mark(port, key)
+        } else {
+            0
+        };
+        self.services.lookup(key, mark)
+    }
+
+    /// The firewall mark. Only packets that have arrived have any: IPVS sees no others (section 2).
+    #[cold]
+    #[inline(never)]
+    fn mark(&self, port: PortId, flow: &FlowKey) -> u32 {
+        let mark = self.mark_rules.mark(flow, port);
+        let arrived = mark != 0 && self.forwarder.fib.lookup(flow.dst) == Some(Route::Local);
+        if arrived { mark } else { 0 }
+    }
+
+    /// Whether a NAT server sends this from its service's port, without a connection that it could be of. The end of one
+    /// is no matter (`nat_icmp_send`).
+    #[cold]
+    #[inline(never)]
+    fn is_unknown_reply(&self, flow: &Flow, key: &FlowKey) -> bool {
+        flow.tcp_flags & tcp::RST == 0
+            && self
+                .services
+                .is_masqueraded(key.protocol, key.src, key.src_port)
+    }
+
+    /// Whether this is the one of so many opening packets that `drop_packet` drops.
+    #[cold]
+    #[inline(never)]
+    fn sacrifices(&mut self) -> bool {
+        self.until_drop = self.until_drop.saturating_sub(1);
+        let drops = self.until_drop == 0;
+        if drops {
+            self.until_drop = self.settings.defence.drop_rate;
+        }
+        drops
+    }
+
+    /// What the scheduler says.
+    fn choose(
+        &mut self,
+        service: ServiceId,
+        key: ServiceKey,
+        flow: &FlowKey,
+    ) -> Result<Option<Chosen>, DropReason> {
+        let dst_port = flow.dst_port;
+        // Only persistence looks after other ports than the service's own: a data connection needs it to get to where its
+        // FTP session is.
+        if port_of(key).is_some_and(|port| port != dst_port) {
+            return Ok(None);
+        }
+        let server = self.schedule(service, flow);
+        Ok(server.map(|server| Chosen {
+            port: if server.port == 0 {
+                dst_port
+            } else {
+                server.port
+            },
+            server,
+            template: None,
+        }))
+    }
+
+    fn schedule(&mut self, service: ServiceId, flow: &FlowKey) -> Option<RealServerSpec> {
+        let request = Request {
+            flow,
+            now: self.now,
+            rate: self.rate,
+            settings: &self.settings,
+        };
+        self.services.schedule(service, &request)
+    }
+
+    /// What the client's template says, or else the scheduler; then there is a template from now on (section 5).
+    #[inline(never)]
+    fn choose_persistently(
+        &mut self,
+        service: ServiceId,
+        key: ServiceKey,
+        persistence: Persistence,
+        flow: &FlowKey,
+    ) -> Result<Option<Chosen>, DropReason> {
+        let dst_port = flow.dst_port;
+        let service_port = port_of(key).unwrap_or(0);
+        let template_key = template_key(key, persistence, flow);
+        let known = self.templates.find(&template_key);
+        let (server, template) = match known.and_then(|id| Some((self.persists(id)?, id))) {
+            Some(known) => known,
+            None => {
+                let Some(server) = self.schedule(service, flow) else {
+                    return Ok(None);
+                };
+                let template = self.remember(service, template_key, persistence, &server)?;
+                (server, template)
+            }
+        };
+        self.templates.renew(template, self.grain);
+        Ok(Some(Chosen {
+            port: if server.port != 0 && dst_port == service_port {
+                server.port
+            } else {
+                dst_port
+            },
+            server,
+            template: Some(template),
+        }))
+    }
+
+    /// The server that a template leads to. One that leads nowhere is found no more.
+    fn persists(&mut self, id: TemplateId) -> Option<RealServerSpec> {
+        let rs = self.templates.template(id)?.rs();
+        let quiesced =
+            |real: &&RealServerSpec| real.weight > 0 || !self.settings.expire_quiescent_template;
+        let server = self.services.real_server(rs).filter(quiesced).copied();
+        if server.is_none() {
+            self.templates.invalidate(id);
+        }
+        server
+    }
+
+    fn remember(
+        &mut self,
+        service: ServiceId,
+        key: TemplateKey,
+        persistence: Persistence,
+        server: &RealServerSpec,
+    ) -> Result<TemplateId, DropReason> {
+        let IpAddr::V4(addr) = server.addr else {
+            return Err(DropReason::UnsupportedTunnel);
+        };
+        let port = if key.vport == 0 { 0 } else { server.port };
+        let one_packet = self
+            .services
+            .spec(service)
+            .is_some_and(|spec| spec.one_packet);
+        let new = NewTemplate {
+            key,
+            rs: server.id.index,
+            server: Endpoint::new(addr, port),
+            method: server.method,
+            timeout: self
+                .grains
+                .at_least(self.rate.seconds(persistence.timeout_s)),
+            one_packet,
+        };
+        let id = self.templates.insert(new, self.grain);
+        let id = id.map_err(|_| DropReason::TemplatesFull)?;
+        self.cells.servers[new.rs as usize].templates.add(1);
+        Ok(id)
+    }
+
+    /// No server for it (section 2, step 7).
+    #[cold]
+    #[inline(never)]
+    fn leave(&mut self, port: PortId, frame: P::Frame, flow: &FlowKey, service: ServiceKey) {
+        // Who has FTP here may have other services of the machine's own on other ports.
+        if port_of(service) == Some(FTP) && flow.dst_port != FTP {
+            return self.forwarder.lanes.punt(port, frame);
+        }
+        self.forwarder
+            .send_error(port, &frame, Some(flow.dst), Problem::PortUnreachable);
+        self.forwarder.lanes.discard(frame, DropReason::NoServer)
+    }
+
+    fn connect(
+        &mut self,
+        service: ServiceId,
+        chosen: &Chosen,
+        client: &FlowKey,
+    ) -> Result<Hit, DropReason> {
+        let mut conn = self.connection(service, chosen, client)?;
+        if chosen.template.is_some() {
+            conn.control = Control::Tentative;
+        }
+        let id = self.table.insert(conn).map_err(|_| DropReason::TableFull)?;
+        if let Some(template) = chosen.template {
+            self.templates.control(template, id);
+        }
+        self.bind(service, conn.rs);
+        self.cells.connections.set(self.table.len() as u64);
+        Ok(Hit {
+            id,
+            direction: Direction::ToServer,
+        })
+    }
+
+    fn connection(
+        &mut self,
+        service: ServiceId,
+        chosen: &Chosen,
+        client: &FlowKey,
+    ) -> Result<Conn, DropReason> {
+        let Chosen { server, port, .. } = chosen;
+        let IpAddr::V4(addr) = server.addr else {
+            return Err(DropReason::UnsupportedTunnel);
+        };
+        if server.method == Method::Tun && server.tunnel != Tunnel::Ipip {
+            return Err(DropReason::UnsupportedTunnel);
+        }
+        let to = Endpoint::new(addr, *port);
+        let local = match (server.method, self.services.spec(service)) {
+            (Method::FullNat, Some(spec)) => {
+                Some(
+                    self.local_ports
+                        .choose(&self.table, client.protocol, to, &spec.laddrs)?,
+                )
+            }
+            _ => None,
+        };
+        Ok(Conn::new(&NewConn {
+            client: *client,
+            server: to,
+            local,
+            method: server.method,
+            rs: server.id.index,
+        }))
+    }
+
+    /// Counts a connection that came.
+    fn bind(&mut self, service: ServiceId, rs: u32) {
+        self.services.bind(rs);
+        self.cells.servers[rs as usize].conns.add(1);
+        self.cells.services[service.0 as usize].conns.add(1);
+    }
+
+    /// One-packet scheduling: a connection that ends with its first packet, and that no reply finds (section 6).
+    #[inline(never)]
+    fn pass_alone(
+        &mut self,
+        port: PortId,
+        frame: P::Frame,
+        flow: &Flow,
+        service: ServiceId,
+        chosen: &Chosen,
+    ) {
+        let mut conn = match self.connection(service, chosen, &flow.key()) {
+            Ok(conn) => conn,
+            Err(reason) => return self.forwarder.lanes.discard(frame, reason),
+        };
+        self.bind(service, conn.rs);
+        self.services.unbind(conn.rs, false);
+        let direction = Direction::ToServer;
+        self.count(conn.rs, direction, u64::from(flow.total_len));
+        self.forwarder
+            .forward(port, frame, flow, &mut conn, direction);
+    }
+}
+
+/// The port that a service has; `None` for one of a mark, which has them all.
+fn port_of(service: ServiceKey) -> Option<u16> {
+    match service {
+        ServiceKey::Address { port, .. } => Some(port),
+        ServiceKey::Mark { .. } => None,
+    }
+}
+
+/// What the client's template is known by (section 5).
+fn template_key(service: ServiceKey, persistence: Persistence, flow: &FlowKey) -> TemplateKey {
+    let client = match persistence.mask {
+        ClientMask::V4(mask) => flow.src & mask,
+        ClientMask::V6(_) => flow.src,
+    };
+    match service {
+        ServiceKey::Mark { mark, .. } => TemplateKey {
+            protocol: None,
+            client,
+            vaddr: Ipv4Addr::from_bits(mark),
+            vport: 0,
+        },
+        ServiceKey::Address { port, .. } => TemplateKey {
+            protocol: Some(flow.protocol),
+            client,
+            vaddr: flow.dst,
+            vport: if flow.dst_port == port && port != FTP {
+                port
+            } else {
+                0
+            },
+        },
+    }
+}
