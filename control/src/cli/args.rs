@@ -79,6 +79,14 @@ Rates are per second, smoothed over some seconds. k, M, G are powers of 1000. By
 the IP header on. `busy` is the share of a worker's turns, since start, that found something to do.")]
     Status,
 
+    /// Looks for what keeps services from being served; run it as root on the balancer.
+    #[command(after_help = "\
+It finds services whose address is not this machine's, next hops that do not answer, exception interfaces that are gone, and
+machines that answer ARP for the address of a service with real servers of method dr or tun: clients go to those past sluice.
+
+Exit codes: 0 nothing was found; 3 something was; 1 the daemon cannot be reached, or ARP cannot be asked.")]
+    Doctor,
+
     /// All counters, exact: totals, each worker's books, each port.
     #[command(after_help = "\
 A worker's books balance at any instant:
@@ -319,11 +327,62 @@ Example:
         #[command(flatten)]
         server: ServerArgs,
     },
+    /// Takes a real server out of service gently: weight 0, and with --wait until its connections have ended.
+    #[command(after_help = "\
+Example:
+  sluice server drain tcp 10.0.0.1:80 192.168.1.1:8080 --wait --deadline 600 && ssh 192.168.1.1 reboot
+
+A line is printed whenever the number of connections that remain has changed. Closed connections count until their state's timeout
+is over, as `InActConn` does. With persistence, clients that have a template go on coming unless expire_quiescent_template is 1.
+
+Exit codes: 0 weight 0 is in force and, with --wait, no connection is left; 3 some are left at the deadline; 1 the daemon refused,
+or the real server was deleted meanwhile; 2 the command line is wrong.")]
+    Drain(DrainArgs),
+    /// Prints commands that make a Linux machine a real server, line by line with their reasons.
+    #[command(after_help = "\
+Examples:
+  sluice server setup-script --mode dr --vip 10.0.0.1 | ssh root@192.168.1.1 sh -e
+  sluice server setup-script --mode nat --gateway 192.168.1.254
+  sluice server setup-script --mode fullnat --laddr 192.168.1.253
+
+It asks nobody: no daemon needs to run.")]
+    SetupScript(SetupArgs),
     /// Lists real servers.
     List {
         #[command(flatten)]
         filter: FilterArgs,
     },
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct DrainArgs {
+    #[command(flatten)]
+    pub(super) server: ServerArgs,
+    /// Wait until no connection is left.
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Wait so many seconds at most.
+    #[arg(long = "deadline", value_name = "SECONDS", requires = "wait")]
+    pub(super) timeout: Option<u64>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(super) struct SetupArgs {
+    /// How packets will get there.
+    #[arg(short, long, value_enum)]
+    pub(super) mode: MethodArg,
+    /// The service's address (dr, tun).
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) vip: Option<Ipv4Addr>,
+    /// sluice's address on the servers' network (nat; fullnat where local addresses are on another network).
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) gateway: Option<Ipv4Addr>,
+    /// A local address of the service (fullnat); may be given many times.
+    #[arg(long = "laddr", value_name = "ADDRESS")]
+    pub(super) laddrs: Vec<Ipv4Addr>,
+    /// The interface that takes tunnels apart (tun).
+    #[arg(long, value_name = "INTERFACE", default_value = "tunl0")]
+    pub(super) tunnel: String,
 }
 
 #[derive(Debug, Args)]
@@ -548,6 +607,18 @@ pub(super) enum MethodArg {
     Dr,
     Tun,
     Fullnat,
+}
+
+impl MethodArg {
+    /// As it is typed.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Dr => "dr",
+            Self::Tun => "tun",
+            Self::Nat => "nat",
+            Self::Fullnat => "fullnat",
+        }
+    }
 }
 
 impl From<MethodArg> for api::Method {

@@ -168,6 +168,9 @@ pub(super) fn server(
                 &said(service, address, "deleted"),
             )
         }
+        ServerCommand::Drain(_) | ServerCommand::SetupScript(_) => {
+            unreachable!("these have modules of their own")
+        }
         ServerCommand::List { filter } => {
             let method = "real_server_list";
             let answer = change.rpc.call(method, encode(&filter.filter()?)?)?;

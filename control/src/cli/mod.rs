@@ -18,11 +18,14 @@ use crate::ipvsadm;
 
 mod args;
 mod change;
+mod doctor;
+mod drain;
 mod output;
+mod setup_script;
 mod show;
 mod status;
 
-use args::{Cli, Command, Output, SettingCommand};
+use args::{Cli, Command, Output, ServerCommand, SettingCommand};
 
 /// The streams of a process.
 pub struct Streams<'a> {
@@ -56,6 +59,7 @@ pub fn run(args: &[OsString], streams: &mut Streams<'_>) -> u8 {
     match done {
         Ok(code) => code,
         Err(Failure::Rpc(error)) => complain(&error.to_string(), 1, streams),
+        Err(Failure::Gone(text)) => complain(&text, 1, streams),
         Err(Failure::Input(text)) => complain(&text, 2, streams),
         // Who reads us has seen enough (`sluice connections | head`).
         Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => 0,
@@ -72,6 +76,8 @@ enum Failure {
     Rpc(RpcError),
     /// What was typed or read is wrong.
     Input(String),
+    /// What a command waits for cannot happen any more.
+    Gone(String),
     /// The answer cannot be printed.
     Output(io::Error),
 }
@@ -129,12 +135,19 @@ fn execute(cli: Cli, streams: &mut Streams<'_>) -> Result<u8, Failure> {
     let json = cli.output == Output::Json;
     match cli.command {
         Command::Service(command) => change::service(command, json, rpc, streams.out)?,
+        Command::Server(ServerCommand::Drain(args)) => {
+            return drain::drain(&args, json, rpc, streams.out);
+        }
+        Command::Server(ServerCommand::SetupScript(args)) => {
+            write!(streams.out, "{}", setup_script::script(&args)?)?;
+        }
         Command::Server(command) => change::server(command, json, rpc, streams.out)?,
         Command::Laddr(command) => change::laddr(command, json, rpc, streams.out)?,
         Command::Setting(SettingCommand::List) => show::settings(json, rpc, streams.out)?,
         Command::Setting(SettingCommand::Set { settings }) => {
             change::settings(settings, json, rpc, streams.out)?;
         }
+        Command::Doctor => return doctor::doctor(json, rpc, streams.out),
         Command::Status => status::status(json, rpc, streams.out)?,
         Command::Stats => show::stats(json, rpc, streams.out)?,
         Command::Drops { all } => show::drops(all, json, rpc, streams.out)?,

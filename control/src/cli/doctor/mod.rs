@@ -1,0 +1,165 @@
+//! `sluice doctor`: looks for what keeps services from being served.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr};
+
+use serde_json::{Value, json};
+
+use super::change::name;
+use super::status::missing_interfaces;
+use super::{Failure, decode, output};
+use crate::api::{self, Method};
+use crate::client::Rpc;
+
+mod arp;
+
+use arp::{Asker, Mac};
+
+/// Exit code when something was found.
+const FOUND: u8 = 3;
+
+/// Prints what is wrong, and what to do. Gives the exit code.
+pub(super) fn doctor(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> Result<u8, Failure> {
+    let services = rpc.call("service_list", json!({}))?;
+    let api::ServiceList { services, .. } = decode("service_list", services)?;
+    let stats: api::Stats = decode("stats", rpc.call("stats", Value::Null)?)?;
+    let mut found: Vec<String> = missing_interfaces(&stats).collect();
+    found.extend(elsewhere(&services));
+    found.extend(silent_neighbours(&stats));
+    let interfaces = stats
+        .ports
+        .iter()
+        .filter_map(|port| port.exception.as_deref());
+    for interface in interfaces {
+        found.extend(talkers(interface, &services)?);
+    }
+    let code = if found.is_empty() { 0 } else { FOUND };
+    if as_json {
+        output::json(out, &json!({"problems": found}))?;
+        out.flush()?;
+        return Ok(code);
+    }
+    if found.is_empty() {
+        writeln!(out, "nothing is wrong with {} services", services.len())?;
+    }
+    for problem in found {
+        writeln!(out, "! {problem}")?;
+    }
+    out.flush()?;
+    Ok(code)
+}
+
+/// Services that match nothing.
+fn elsewhere(services: &[api::Service]) -> impl Iterator<Item = String> + '_ {
+    let away = services.iter().filter(|service| !service.vip_local);
+    away.map(|service| {
+        format!(
+            "service {} matches nothing: its address is none of this machine's (ip addr add)",
+            name(service.service)
+        )
+    })
+}
+
+/// Next hops that do not answer.
+fn silent_neighbours(stats: &api::Stats) -> impl Iterator<Item = String> + '_ {
+    let failed = stats.kernel.iter().flat_map(|kernel| &kernel.failed);
+    failed.map(|neighbour| {
+        format!(
+            "{} does not answer ARP on port {}: packets to it are dropped",
+            neighbour.address, neighbour.port
+        )
+    })
+}
+
+/// Machines that answer for a VIP on the network behind `interface`.
+fn talkers(interface: &str, services: &[api::Service]) -> Result<Vec<String>, Failure> {
+    let unusable = |error: std::io::Error| {
+        Failure::Gone(format!(
+            "cannot ask by ARP on {interface}: {error}; run it as root on the balancer, in sluiced's network namespace"
+        ))
+    };
+    let mut found = Vec::new();
+    let direct: Vec<&api::Service> = services
+        .iter()
+        .filter(|service| !servers(service).is_empty())
+        .collect();
+    if direct.is_empty() {
+        return Ok(found);
+    }
+    let asker = Asker::new(interface).map_err(unusable)?;
+    let vips: BTreeSet<Ipv4Addr> = direct
+        .iter()
+        .filter_map(|service| v4(service.service.address.ip()))
+        .collect();
+    for vip in vips {
+        let macs = asker.ask(vip).map_err(unusable)?;
+        if macs.is_empty() {
+            continue;
+        }
+        let of_vip = direct
+            .iter()
+            .filter(|service| service.service.address.ip() == vip);
+        let suspects: BTreeSet<Ipv4Addr> = of_vip.flat_map(|service| servers(service)).collect();
+        let mut known: Vec<(Ipv4Addr, Vec<Mac>)> = Vec::new();
+        for suspect in suspects {
+            known.push((suspect, asker.ask(suspect).map_err(unusable)?));
+        }
+        for mac in macs {
+            let who = known.iter().find(|(_, macs)| macs.contains(&mac));
+            found.push(problem(
+                interface,
+                vip,
+                mac,
+                who.map(|(address, _)| *address),
+            ));
+        }
+    }
+    Ok(found)
+}
+
+fn problem(interface: &str, vip: Ipv4Addr, mac: Mac, who: Option<Ipv4Addr>) -> String {
+    let mac: Vec<String> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+    let mac = mac.join(":");
+    match who {
+        Some(server) => format!(
+            "real server {server} ({mac}) answers ARP for {vip} on {interface}, so clients may go to it past sluice: run there what `sluice server setup-script --mode dr --vip {vip}` prints"
+        ),
+        None => format!(
+            "{mac}, which is no real server, answers ARP for {vip} on {interface}: another balancer or an address conflict"
+        ),
+    }
+}
+
+/// The IPv4 real servers that have the VIP themselves.
+fn servers(service: &api::Service) -> Vec<Ipv4Addr> {
+    let direct = |server: &&api::RealServer| matches!(server.method, Method::Dr | Method::Tun);
+    let servers = service.real_servers.iter().filter(direct);
+    servers
+        .filter_map(|server| v4(server.address.ip()))
+        .collect()
+}
+
+fn v4(address: IpAddr) -> Option<Ipv4Addr> {
+    match address {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_talker_is_named_with_its_cure() {
+        let vip = Ipv4Addr::new(10, 0, 0, 1);
+        let server = Ipv4Addr::new(10, 0, 0, 11);
+        let text = problem("ex0", vip, [2, 0, 0, 0, 0, 0xa], Some(server));
+        assert!(
+            text.starts_with("real server 10.0.0.11 (02:00:00:00:00:0a) answers ARP for 10.0.0.1")
+        );
+        assert!(text.contains("--mode dr --vip 10.0.0.1"));
+        assert!(problem("ex0", vip, [2; 6], None).contains("no real server"));
+    }
+}
