@@ -21,7 +21,7 @@ pub(super) fn drain(
     rpc: &mut dyn Rpc,
     out: &mut dyn Write,
 ) -> Result<u8, Failure> {
-    let (service, address) = (args.server.service.reference(), args.server.server);
+    let (service, address) = (args.server.service.reference()?, args.server.server);
     let quiesce = api::RealServerSet {
         service,
         address,

@@ -24,5 +24,6 @@ mod pcap;
 mod refusals;
 mod rig;
 mod shell;
+mod tour;
 mod traffic;
 mod tunnel;

@@ -51,7 +51,12 @@ impl<'a> Shell<'a> {
     /// `sluice LINE`, which must succeed in silence; what it printed.
     pub(crate) fn sluice(&self, line: &str) -> String {
         let said = self.sluice_with(line, "");
-        assert_eq!((said.code, said.err.as_str()), (0, ""), "sluice {line}");
+        assert_eq!(
+            (said.code, said.err.as_str()),
+            (0, ""),
+            "sluice {line}: {}",
+            said.out
+        );
         said.out
     }
 

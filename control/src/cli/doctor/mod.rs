@@ -88,18 +88,13 @@ fn talkers(interface: &str, services: &[api::Service]) -> Result<Vec<String>, Fa
         return Ok(found);
     }
     let asker = Asker::new(interface).map_err(unusable)?;
-    let vips: BTreeSet<Ipv4Addr> = direct
-        .iter()
-        .filter_map(|service| v4(service.service.address.ip()))
-        .collect();
+    let vips: BTreeSet<Ipv4Addr> = direct.iter().copied().filter_map(vip_of).collect();
     for vip in vips {
         let macs = asker.ask(vip).map_err(unusable)?;
         if macs.is_empty() {
             continue;
         }
-        let of_vip = direct
-            .iter()
-            .filter(|service| service.service.address.ip() == vip);
+        let of_vip = direct.iter().filter(|service| vip_of(service) == Some(vip));
         let suspects: BTreeSet<Ipv4Addr> = of_vip.flat_map(|service| servers(service)).collect();
         let mut known: Vec<(Ipv4Addr, Vec<Mac>)> = Vec::new();
         for suspect in suspects {
@@ -138,6 +133,13 @@ fn servers(service: &api::Service) -> Vec<Ipv4Addr> {
     servers
         .filter_map(|server| v4(server.address.ip()))
         .collect()
+}
+
+fn vip_of(service: &api::Service) -> Option<Ipv4Addr> {
+    match service.service {
+        api::ServiceRef::Address { address, .. } => v4(address.ip()),
+        api::ServiceRef::Mark { .. } => None,
+    }
 }
 
 fn v4(address: IpAddr) -> Option<Ipv4Addr> {
