@@ -12,10 +12,11 @@ use sluice_dataplane::command::Settings;
 
 use crate::api::{
     Applied, Connection, ConnectionList, Connections, Counters, Drop, Drops, ErrorData, ErrorKind,
-    KernelStats, LaddrList, LaddrRef, MethodInfo, Methods, PortStats, Rates, RealServer,
-    RealServerAdd, RealServerList, RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd,
-    ServiceFilter, ServiceList, ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet,
-    Stats, SyncDaemonList, Version, WorkerStats,
+    KernelStats, LaddrList, LaddrRef, MarkRule, MarkRuleAdd, MarkRuleDelete, MarkRuleInsert,
+    MarkRuleList, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd, RealServerList,
+    RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd, ServiceFilter, ServiceList,
+    ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet, Stats, SyncDaemonList, Version,
+    WorkerStats,
 };
 use crate::client::{Rpc, RpcError};
 use crate::settings;
@@ -28,6 +29,7 @@ pub(crate) struct FakeDaemon {
     pub(crate) drops: Vec<Drop>,
     pub(crate) revision: u64,
     pub(crate) settings: Settings,
+    pub(crate) mark_rules: Vec<MarkRule>,
     /// VIPs of new services are no addresses of this machine.
     pub(crate) vips_elsewhere: bool,
     pub(crate) kernel: Option<KernelStats>,
@@ -201,6 +203,24 @@ impl FakeDaemon {
                     laddrs: all.flat_map(of).collect(),
                 })
             }
+            "mark_rule_add" => {
+                let MarkRuleAdd { rule } = read(params)?;
+                self.mark_rules.push(rule);
+                self.applied()
+            }
+            "mark_rule_insert" => {
+                let MarkRuleInsert { rule, position } = read(params)?;
+                self.mark_rules.insert(position - 1, rule);
+                self.applied()
+            }
+            "mark_rule_delete" => {
+                let MarkRuleDelete { position, .. } = read(params)?;
+                self.mark_rules.remove(position.unwrap() - 1);
+                self.applied()
+            }
+            "mark_rule_list" => write(&MarkRuleList {
+                rules: self.mark_rules.clone(),
+            }),
             "setting_list" => write(&SettingList {
                 settings: settings::list(&self.settings),
             }),

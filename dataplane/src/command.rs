@@ -10,7 +10,7 @@ use crate::conn::state::StateName;
 use crate::egress::{Fib, Mac};
 use crate::service::{MarkRules, Method, Protocol, RsId, ServiceId, ServiceSpec};
 
-pub use crate::settings::{Defence, Settings};
+pub use crate::settings::{Defence, DefencePolicy, Kept, Settings};
 
 /// An interface, as numbered in the configuration, the same for every worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 use serde_json::{Value, json};
+use sluice_control::api::MarkRule;
 use sluice_control::api::PortStats;
 use sluice_control::client::{Rpc, RpcError};
 use sluice_control::config::Limits;
@@ -116,6 +117,17 @@ impl Rig {
         let mut settings = rig.controller.settings().clone();
         sysctl::apply(&header.sysctl, &mut settings)?;
         rig.controller.set_settings(settings);
+        for prefix in &header.fwmark {
+            // Of packets that sluice has no place for yet, no rule is needed.
+            if let IpNet::V4(destination) = prefix.dst {
+                let rule = MarkRule {
+                    destination: Some(destination),
+                    ..MarkRule::of(prefix.mark)
+                };
+                rig.call("mark_rule_add", json!({"rule": rule}))
+                    .map_err(|error| error.to_string())?;
+            }
+        }
         rig.settle()?;
         Ok(rig)
     }

@@ -6,22 +6,10 @@ use serde_json::Value;
 use sluice_dataplane::command::Settings;
 
 /// What the recorded kernel has where a trace says nothing: for these, sluice does the same without a setting.
-const DEFAULTS: [(&str, &str); 23] = [
-    ("am_droprate", "10"),
-    ("amemthresh", "1024"),
+const DEFAULTS: [(&str, &str); 11] = [
     ("backup_only", "0"),
     ("cache_bypass", "0"),
-    ("conntrack", "0"),
-    ("drop_entry", "0"),
-    ("drop_packet", "0"),
-    ("expire_quiescent_template", "0"),
-    ("ignore_tunneled", "0"),
-    ("nat_icmp_send", "0"),
-    ("run_estimation", "1"),
     ("schedule_icmp", "0"),
-    ("secure_tcp", "0"),
-    ("sloppy_sctp", "0"),
-    ("snat_reroute", "1"),
     ("sync_persist_mode", "0"),
     ("sync_ports", "1"),
     ("sync_qlen_max", "3613"),
@@ -42,11 +30,22 @@ pub fn apply(sysctls: &BTreeMap<String, Value>, settings: &mut Settings) -> Resu
         let number = text.parse::<u32>().ok();
         match (name.as_str(), number) {
             ("expire_nodest_conn", Some(n)) => settings.expire_nodest_conn = n != 0,
+            ("expire_quiescent_template", Some(n)) => settings.expire_quiescent_template = n != 0,
             ("conn_reuse_mode", Some(n @ 0..=255)) => settings.conn_reuse_mode = n as u8,
             ("sloppy_tcp", Some(n)) => settings.sloppy_tcp = n != 0,
+            ("sloppy_sctp", Some(n)) => settings.sloppy_sctp = n != 0,
             ("pmtu_disc", Some(n)) => settings.pmtu_disc = n != 0,
+            ("nat_icmp_send", Some(n)) => settings.nat_icmp_send = n != 0,
+            ("run_estimation", Some(n)) => settings.run_estimation = n != 0,
             ("lblc_expiration", Some(s)) => settings.lblc_expiration_s = s,
             ("lblcr_expiration", Some(s)) => settings.lblcr_expiration_s = s,
+            ("drop_entry", Some(n @ 0..=3)) => settings.policy.drop_entry = n as u8,
+            ("drop_packet", Some(n @ 0..=3)) => settings.policy.drop_packet = n as u8,
+            ("secure_tcp", Some(n @ 0..=3)) => settings.policy.secure_tcp = n as u8,
+            ("amemthresh", Some(n)) => settings.policy.amemthresh = n,
+            ("am_droprate", Some(n)) => settings.policy.am_droprate = n,
+            // Seen in no packet here: the kernel's connection tracking, and the routing of replies by their source.
+            ("conntrack" | "ignore_tunneled" | "snat_reroute", Some(_)) => {}
             (name, _) if DEFAULTS.contains(&(name, text.as_str())) => {}
             (name, _) => {
                 return Err(format!(

@@ -46,6 +46,8 @@ pub enum ErrorKind {
     NoSuchScheduler,
     /// There is no such persistence engine.
     NoSuchEngine,
+    /// There is no such rule of firewall marks.
+    NoSuchRule,
     /// The service has such a local address already.
     LaddrExists,
     /// The service has no such local address.
@@ -94,6 +96,7 @@ impl ErrorKind {
             Self::SyncDaemonRuns => -32021,
             Self::NoSyncDaemon => -32022,
             Self::NoSuchEngine => -32013,
+            Self::NoSuchRule => -32014,
         }
     }
 }

@@ -8,6 +8,7 @@ mod change;
 mod connection;
 mod error;
 mod listing;
+mod mark;
 mod name;
 mod setting;
 mod stats;
@@ -24,6 +25,7 @@ pub use error::{ErrorData, ErrorKind};
 pub use listing::{
     LaddrList, RealServer, RealServerList, RealServerOf, Service, ServiceFilter, ServiceList,
 };
+pub use mark::{MarkRule, MarkRuleAdd, MarkRuleDelete, MarkRuleInsert, MarkRuleList, Ports};
 pub use name::{FlowProtocol, LaddrRef, Method, Protocol, ServiceRef, Tunnel, TunnelChecksum};
 pub use setting::{Setting, SettingList};
 pub use stats::{

@@ -1,7 +1,7 @@
 //! `[[service]]`: the services to begin with.
 
 use super::{Boot, RealServer, Service};
-use crate::api::{LaddrRef, RealServerAdd, ServiceAdd, ServiceRef};
+use crate::api::{LaddrRef, MarkRuleAdd, RealServerAdd, ServiceAdd, ServiceRef};
 use crate::api_error::ApiError;
 use crate::config::Change;
 use crate::controller::{Controller, Peer};
@@ -9,6 +9,11 @@ use crate::controller::{Controller, Peer};
 impl Boot {
     /// Adds the services to begin with, or says which will not do.
     pub fn begin(&self, controller: &mut Controller) -> Result<(), String> {
+        for (i, rule) in self.mark_rules.iter().enumerate() {
+            let change = Change::MarkRuleAdd(MarkRuleAdd { rule: rule.clone() });
+            let made = controller.change(&change, &Peer::Inside("boot file"));
+            made.map_err(|error| explain(&format!("mark_rule[{i}]"), &error))?;
+        }
         for (i, service) in self.services.iter().enumerate() {
             let place = format!("service[{i}]");
             let mut make = |place: String, change: Change| {

@@ -46,6 +46,9 @@ pub struct Boot {
     /// `[static]`: addresses, routes and neighbours for rigs without a kernel side.
     #[serde(default, rename = "static")]
     pub statics: StaticEntries,
+    /// `[[mark_rule]]`: rules of firewall marks to begin with, in order, in JSON-RPC's words.
+    #[serde(default, rename = "mark_rule")]
+    pub mark_rules: Vec<api::MarkRule>,
     /// `[[service]]`: services to begin with.
     #[serde(default, rename = "service")]
     pub services: Vec<Service>,

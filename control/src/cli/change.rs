@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use super::args::{LaddrCommand, ServerCommand, ServiceCommand};
+use super::args::{LaddrCommand, MarkCommand, ServerCommand, ServiceCommand};
 use super::output::{Columns, json, short, yes_no};
 use super::{Failure, decode, encode};
 use crate::api::{self, Applied, Method, ServiceRef};
@@ -216,6 +216,78 @@ pub(super) fn laddr(
             Ok(columns.print(out, "")?)
         }
     }
+}
+
+/// `sluice mark …`.
+pub(super) fn mark(
+    command: MarkCommand,
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut change = Change { as_json, rpc, out };
+    match command {
+        MarkCommand::Add { rule, position } => {
+            let rule = rule.rule();
+            let said = format!("rule added: {rule}");
+            match position {
+                None => change.apply("mark_rule_add", &api::MarkRuleAdd { rule }, &said),
+                Some(position) => {
+                    let params = api::MarkRuleInsert { rule, position };
+                    change.apply("mark_rule_insert", &params, &said)
+                }
+            }
+        }
+        MarkCommand::Delete { position } => {
+            let params = api::MarkRuleDelete {
+                position: Some(position),
+                rule: None,
+            };
+            change.apply(
+                "mark_rule_delete",
+                &params,
+                &format!("rule {position} deleted"),
+            )
+        }
+        MarkCommand::List => {
+            let method = "mark_rule_list";
+            let answer = change.rpc.call(method, Value::Null)?;
+            if as_json {
+                return Ok(json(out, &answer)?);
+            }
+            let list: api::MarkRuleList = decode(method, answer)?;
+            Ok(mark_rules(&list.rules).print(out, "")?)
+        }
+    }
+}
+
+fn mark_rules(rules: &[api::MarkRule]) -> Columns {
+    fn any(value: Option<impl ToString>) -> String {
+        value.map_or_else(|| "any".to_owned(), |value| value.to_string())
+    }
+    let mut columns = Columns::new(&[
+        ">position",
+        ">mark",
+        "source",
+        "destination",
+        "protocol",
+        "source ports",
+        "destination ports",
+        "port",
+    ]);
+    for (i, rule) in rules.iter().enumerate() {
+        columns.row(vec![
+            (i + 1).to_string(),
+            rule.mark.to_string(),
+            any(rule.source),
+            any(rule.destination),
+            any(rule.protocol.map(api::Protocol::name)),
+            any(rule.source_ports),
+            any(rule.destination_ports),
+            any(rule.port.as_ref()),
+        ]);
+    }
+    columns
 }
 
 struct Change<'a> {

@@ -143,6 +143,7 @@ fn execute(cli: Cli, streams: &mut Streams<'_>) -> Result<u8, Failure> {
         }
         Command::Server(command) => change::server(command, json, rpc, streams.out)?,
         Command::Laddr(command) => change::laddr(command, json, rpc, streams.out)?,
+        Command::Mark(command) => change::mark(command, json, rpc, streams.out)?,
         Command::Setting(SettingCommand::List) => show::settings(json, rpc, streams.out)?,
         Command::Setting(SettingCommand::Set { settings }) => {
             change::settings(settings, json, rpc, streams.out)?;

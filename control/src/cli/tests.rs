@@ -426,6 +426,40 @@ fn ipvsadm_is_the_front_end_with_its_own_options_and_exit_codes() {
 }
 
 #[test]
+fn services_of_marks_and_their_rules_are_typed_and_listed() {
+    let daemon = Served::new("marks", FakeDaemon::default());
+    assert_eq!(
+        daemon.ok("mark add 1 --destination 10.0.1.0/24 --protocol tcp --destination-ports 80-89"),
+        "rule added: mark=1 destination=10.0.1.0/24 protocol=tcp destination_ports=80-89 (revision 1)\n"
+    );
+    daemon.ok("mark add 0 --source 198.51.100.7 --position 1");
+    let list = daemon.ok("mark list");
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(lines[1].contains("198.51.100.7/32"), "{list}");
+    assert!(
+        lines[2].contains("10.0.1.0/24") && lines[2].contains("80-89"),
+        "{list}"
+    );
+    daemon.ok("mark delete 1");
+    assert!(!daemon.ok("mark list").contains("198.51.100.7"));
+
+    let added =
+        daemon.ok("service add fwmark 1 --scheduler lblc --persistence 300 --mask 255.255.255.0");
+    assert!(added.starts_with("service fwmark 1 added"), "{added}");
+    daemon.ok("server add fwmark 1 192.168.1.1:0");
+    assert!(daemon.ok("service list").contains("fwmark 1"));
+    assert_eq!(
+        daemon.ok("ipvsadm -S -n"),
+        "-A -f 1 -s lblc -p 300 -M 255.255.255.0\n-a -f 1 -r 192.168.1.1:0 -g -w 1\n"
+    );
+    daemon.ok("service set fwmark 1 --persistence 0");
+    assert!(daemon.ok("ipvsadm -Ln").contains("FWM  1 lblc\n"));
+    assert_eq!(daemon.fails("service add fwmark 10.0.0.1:80").0, 2);
+    assert_eq!(daemon.fails("service add tcp 5").0, 2);
+    assert_eq!(daemon.fails("mark add 1 --destination-ports 89-80").0, 2);
+}
+
+#[test]
 fn settings_are_listed_and_set_together() {
     let daemon = Served::new("settings", FakeDaemon::default());
     assert_eq!(

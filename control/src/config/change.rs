@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::api::{
-    LaddrRef, Method, RealServerAdd, RealServerRef, RealServerSet, ServiceAdd, ServiceOnly,
-    ServiceSet, Tunnel,
+    LaddrRef, MarkRuleAdd, MarkRuleDelete, MarkRuleInsert, Method, RealServerAdd, RealServerRef,
+    RealServerSet, ServiceAdd, ServiceOnly, ServiceSet, Tunnel,
 };
 
 /// One wish of an operator, with the parameters of the JSON-RPC method of the same name.
@@ -26,6 +26,12 @@ pub enum Change {
     LaddrAdd(LaddrRef),
     /// A local address goes.
     LaddrDelete(LaddrRef),
+    /// A rule of firewall marks at the end.
+    MarkRuleAdd(MarkRuleAdd),
+    /// A rule of firewall marks before others.
+    MarkRuleInsert(MarkRuleInsert),
+    /// A rule of firewall marks goes.
+    MarkRuleDelete(MarkRuleDelete),
 }
 
 impl fmt::Display for Change {
@@ -82,6 +88,15 @@ impl fmt::Display for Change {
             }
             Self::LaddrAdd(p) => write!(f, "laddr_add {} {}", p.service, p.address),
             Self::LaddrDelete(p) => write!(f, "laddr_delete {} {}", p.service, p.address),
+            Self::MarkRuleAdd(p) => write!(f, "mark_rule_add {}", p.rule),
+            Self::MarkRuleInsert(p) => {
+                write!(f, "mark_rule_insert {} position={}", p.rule, p.position)
+            }
+            Self::MarkRuleDelete(p) => {
+                write!(f, "mark_rule_delete")?;
+                given(f, "position", p.position)?;
+                given(f, "rule", p.rule.as_ref())
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! told, or refuses and leaves everything as it was. The rules are those of `SEMANTICS.md`, sections 1, 3 and 11.
 
 mod change;
+mod marks;
 mod servers;
 mod services;
 mod slots;
@@ -19,11 +20,12 @@ use std::sync::Arc;
 use imbl::{HashMap, OrdMap};
 use sluice_dataplane::command::{Command, ServiceEdit};
 use sluice_dataplane::sched;
-use sluice_dataplane::service::{RsId, ServiceId, ServiceKey, ServiceSpec};
+use sluice_dataplane::service::{MarkRules, RsId, ServiceId, ServiceKey, ServiceSpec};
 use sluice_dataplane::stats::WorkerCells;
 
-use crate::api::{ErrorKind, ServiceRef};
+use crate::api::{ErrorKind, MarkRule, ServiceRef};
 use crate::api_error::ApiError;
+use crate::publish::Retired;
 use slots::Slots;
 use trash::Trashed;
 
@@ -85,6 +87,10 @@ pub struct Config {
     service_slots: Slots,
     server_slots: Slots,
     local: Arc<HashSet<IpAddr>>,
+    mark_rules: Arc<[MarkRule]>,
+    compiled_rules: Arc<MarkRules>,
+    /// By port number.
+    port_names: Arc<[String]>,
 }
 
 /// Where in the flow of revisions a change is made.
@@ -115,7 +121,7 @@ pub struct Step {
     /// Whose statistics start at zero.
     pub fresh: Vec<Fresh>,
     /// What the workers stop using once they have applied the change; free it only then.
-    pub retired: Vec<Arc<ServiceSpec>>,
+    pub retired: Vec<Retired>,
 }
 
 impl Config {
@@ -131,6 +137,9 @@ impl Config {
             service_slots: Slots::new(limits.service_slots()),
             server_slots: Slots::new(limits.server_slots()),
             local: Arc::default(),
+            mark_rules: Arc::default(),
+            compiled_rules: Arc::default(),
+            port_names: Arc::default(),
         }
     }
 
@@ -146,6 +155,9 @@ impl Config {
             Change::RealServerDelete(which) => next.real_server_delete(which, at),
             Change::LaddrAdd(which) => next.laddr_add(which),
             Change::LaddrDelete(which) => next.laddr_delete(which),
+            Change::MarkRuleAdd(add) => next.mark_rule_insert(&add.rule, None),
+            Change::MarkRuleInsert(add) => next.mark_rule_insert(&add.rule, Some(add.position)),
+            Change::MarkRuleDelete(which) => next.mark_rule_delete(which),
         }?;
         Ok(effect.into_step(next))
     }
@@ -212,7 +224,7 @@ impl Config {
         let old = self.services.insert(birth, Arc::clone(&service));
         Effect {
             commands: vec![Command::PutService { service, edit }],
-            retired: old.into_iter().collect(),
+            retired: old.into_iter().map(|old| old as Retired).collect(),
             fresh: Vec::new(),
         }
     }
@@ -235,7 +247,7 @@ impl Config {
 #[derive(Debug, Default)]
 struct Effect {
     commands: Vec<Command>,
-    retired: Vec<Arc<ServiceSpec>>,
+    retired: Vec<Retired>,
     fresh: Vec<Fresh>,
 }
 

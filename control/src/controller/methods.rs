@@ -7,7 +7,9 @@ use tracing::info;
 use super::params::parse;
 use super::view::to_json;
 use super::{Controller, Peer, Reply};
-use crate::api::{ErrorKind, MethodInfo, Methods, ServiceFilter, SettingList, SettingSet, Version};
+use crate::api::{
+    ErrorKind, MarkRuleList, MethodInfo, Methods, ServiceFilter, SettingList, SettingSet, Version,
+};
 use crate::api_error::ApiError;
 use crate::config::Change;
 use crate::settings;
@@ -120,6 +122,31 @@ const METHODS: &[Method] = &[
         name: "laddr_list",
         description: "The local addresses. Parameters: service (all if not given).",
         call: |controller, call| now(controller.laddr_list(call.params::<ServiceFilter>()?)),
+    },
+    Method {
+        name: "mark_rule_add",
+        description: "Adds a rule of firewall marks at the end; the first rule that fits a packet decides. Only packets that are addressed to this machine and belong to no connection are asked about. Parameters: rule (an object: mark, 0 for none; and any of source and destination, prefixes as in 10.0.1.0/24; protocol; source_ports and destination_ports, as in 80 or 8000-8099; port, where packets come in).",
+        call: |controller, call| call.change(controller, Change::MarkRuleAdd),
+    },
+    Method {
+        name: "mark_rule_insert",
+        description: "Puts a rule of firewall marks before others. Parameters: rule (as of mark_rule_add), position (from 1; 1).",
+        call: |controller, call| call.change(controller, Change::MarkRuleInsert),
+    },
+    Method {
+        name: "mark_rule_delete",
+        description: "Deletes a rule of firewall marks. Parameters: position (from 1), or rule (as it was added).",
+        call: |controller, call| call.change(controller, Change::MarkRuleDelete),
+    },
+    Method {
+        name: "mark_rule_list",
+        description: "The rules of firewall marks, in order. No parameters.",
+        call: |controller, call| {
+            call.params::<Nothing>()?;
+            now(to_json(MarkRuleList {
+                rules: controller.config.mark_rules().to_vec(),
+            }))
+        },
     },
     Method {
         name: "setting_list",

@@ -39,6 +39,9 @@ pub use peer::Peer;
 /// Steps of time that are caught up with one by one; beyond, rates are long settled.
 const MAX_CATCH_UP: u32 = 128;
 
+/// How often defences go up or down (`SEMANTICS.md` section 8).
+const DEFENCE_PERIOD: Duration = Duration::from_secs(1);
+
 /// What a controller is made of.
 pub struct Setup {
     /// How much may be configured. [`Limits::cells`] makes counters to fit.
@@ -96,6 +99,9 @@ pub struct Controller {
     neighbour_events: VecDeque<Event>,
     now: Duration,
     next_estimate: Duration,
+    next_defence: Duration,
+    /// Tells how many pages of memory are free.
+    free_pages: Box<dyn Fn() -> u64 + Send>,
     next_trash: Option<Duration>,
 }
 
@@ -120,8 +126,12 @@ impl Controller {
             neighbour_events: VecDeque::new(),
             now: Duration::ZERO,
             next_estimate: ESTIMATE_PERIOD,
+            next_defence: DEFENCE_PERIOD,
+            free_pages: Box::new(|| u64::MAX),
             next_trash: None,
         };
+        let names = (controller.ports)().into_iter().map(|port| port.name);
+        controller.config.name_ports(names.collect());
         controller.start_network();
         controller
     }
@@ -129,6 +139,11 @@ impl Controller {
     /// Where to ask how well the kernel is followed.
     pub fn kernel_reporter(&mut self, report: impl Fn() -> KernelStats + Send + 'static) {
         self.kernel = Some(Box::new(report));
+    }
+
+    /// Where to ask how many pages of memory are free, for automatic defences; without that there is always enough.
+    pub fn memory_reporter(&mut self, free_pages: impl Fn() -> u64 + Send + 'static) {
+        self.free_pages = Box::new(free_pages);
     }
 
     /// Performs one request. Never waits: see [`Reply`].
@@ -210,6 +225,10 @@ impl Controller {
             steps += 1;
             self.next_estimate += ESTIMATE_PERIOD;
         }
+        if self.next_defence <= now {
+            self.next_defence = now + DEFENCE_PERIOD;
+            self.defend();
+        }
         while let Some(due) = self.next_trash.filter(|due| *due <= now) {
             self.collect_trash(due);
         }
@@ -259,8 +278,7 @@ impl Controller {
         if self.config.trash_len() > 0 && self.next_trash.is_none() {
             self.next_trash = Some(self.now + TRASH_PERIOD);
         }
-        let retired = step.retired.into_iter().map(|spec| spec as Retired);
-        self.publisher.publish(&step.commands, retired)
+        self.publisher.publish(&step.commands, step.retired)
     }
 
     fn collect_trash(&mut self, due: Duration) {
@@ -280,7 +298,25 @@ impl Controller {
         self.next_trash = (config.trash_len() > 0).then(|| due + TRASH_PERIOD);
     }
 
+    /// Takes defences up or down.
+    fn defend(&mut self) {
+        let mut settings = Settings::clone(&self.settings);
+        let free_pages = if settings.policy.is_automatic() {
+            (self.free_pages)()
+        } else {
+            u64::MAX
+        };
+        settings.defence = settings.policy.evaluate(free_pages);
+        if settings != *self.settings {
+            info!("defences: {:?}", settings.defence);
+            self.set_settings(settings);
+        }
+    }
+
     fn estimate(&mut self) {
+        if !self.settings.run_estimation {
+            return;
+        }
         let Self {
             config, publisher, ..
         } = self;

@@ -9,6 +9,7 @@ mod appliance;
 mod ending;
 mod follow;
 mod log;
+mod memory;
 mod stop;
 mod turn;
 
@@ -139,6 +140,7 @@ fn work(
         return Ok(());
     }
     let mut controller = Controller::new(setup);
+    controller.memory_reporter(memory::free_pages);
     appliance.introduce_ports(&mut controller);
     boot.begin(&mut controller).map_err(StartError::Services)?;
     if signals.came(runtime) {

@@ -90,6 +90,22 @@ fn every_method_answers() {
     let listed = called.call("service_list", json!({}));
     assert_eq!(listed["services"][0]["stats"]["conns"], 0);
 
+    let rule = json!({"destination": "10.9.0.0/16", "protocol": "tcp", "destination_ports": "80-89", "port": "client", "mark": 5});
+    called.revision("mark_rule_add", json!({"rule": rule}));
+    let exempt = json!({"source": "10.0.0.0/24", "mark": 0});
+    called.revision("mark_rule_insert", json!({"rule": exempt}));
+    let rules = called.call("mark_rule_list", json!({}));
+    assert_eq!(rules["rules"], json!([exempt, rule]));
+    called.revision("mark_rule_delete", json!({"position": 1}));
+    let marked = json!({"fwmark": 5});
+    called.revision(
+        "service_add",
+        json!({"service": marked, "scheduler": "sh", "persistence_s": 60, "persistence_mask": "255.255.255.0"}),
+    );
+    let listed = called.call("service_list", json!({"service": marked}));
+    assert_eq!(listed["services"][0]["persistence_mask"], "255.255.255.0");
+    called.revision("service_delete", json!({"service": marked}));
+
     called.revision("setting_set", json!({"settings": {"timeout_udp": 250}}));
     let settings = called.call("setting_list", json!({}));
     let udp = settings["settings"].as_array().expect("a list").iter();

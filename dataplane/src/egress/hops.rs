@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::Mac;
 use crate::command::PortId;
-use crate::time::{Span, Ticks};
+use crate::time::Ticks;
 
 /// A remembered next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub(crate) struct ReadyHop {
     pub(crate) hop: Hop,
     /// Destination and source address of the frame.
     pub(crate) macs: [u8; 12],
-    /// When control shall be told again that it is in use.
-    pub(crate) report_at: Ticks,
+    /// When control was last told that it is in use.
+    pub(crate) reported: Ticks,
 }
 
 /// All next hops in use by one worker.
@@ -69,23 +69,15 @@ impl Hops {
 
     /// The hop that a connection remembers, unless routes changed since.
     #[inline]
-    pub(crate) fn ready(&self, reference: HopRef) -> Option<&ReadyHop> {
+    pub(crate) fn ready(&mut self, reference: HopRef) -> Option<&mut ReadyHop> {
         if reference.epoch != self.epoch {
             return None;
         }
-        self.entries.get(usize::from(reference.entry))
+        self.entries.get_mut(usize::from(reference.entry))
     }
 
-    /// Remembers a hop whose MAC is known, and which control has just been told of if it wants to hear every `again`.
-    /// [`HopRef::NONE`] when there are too many.
-    pub(crate) fn remember(
-        &mut self,
-        hop: Hop,
-        dst: Mac,
-        src: Mac,
-        now: Ticks,
-        again: Span,
-    ) -> HopRef {
+    /// Remembers a hop whose MAC is known. [`HopRef::NONE`] when there are too many.
+    pub(crate) fn remember(&mut self, hop: Hop, dst: Mac, src: Mac, now: Ticks) -> HopRef {
         let entry = match self.by_hop.get(&hop) {
             Some(entry) => *entry,
             None if self.entries.len() < Self::MAX => {
@@ -93,17 +85,13 @@ impl Hops {
                 self.entries.push(ReadyHop {
                     hop,
                     macs: macs(dst, src),
-                    report_at: now,
+                    reported: now,
                 });
                 self.by_hop.insert(hop, entry);
                 entry
             }
             None => return HopRef::NONE,
         };
-        let ready = &mut self.entries[usize::from(entry)];
-        if now >= ready.report_at {
-            ready.report_at = now + again;
-        }
         HopRef {
             entry,
             epoch: self.epoch,
@@ -152,9 +140,9 @@ mod tests {
     fn a_reference_holds_until_routes_change() {
         let mut hops = Hops::new();
         assert!(hops.ready(HopRef::NONE).is_none());
-        let reference = hops.remember(HOP, Mac([1; 6]), Mac([2; 6]), Ticks(0), Span(5));
+        let reference = hops.remember(HOP, Mac([1; 6]), Mac([2; 6]), Ticks(0));
         assert_eq!(
-            hops.remember(HOP, Mac([1; 6]), Mac([2; 6]), Ticks(0), Span(5)),
+            hops.remember(HOP, Mac([1; 6]), Mac([2; 6]), Ticks(0)),
             reference
         );
         hops.moved(PortId(1), HOP.neighbour, Mac([9; 6]));

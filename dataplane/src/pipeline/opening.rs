@@ -9,8 +9,10 @@ use crate::conn::template::{NewTemplate, TemplateId, TemplateKey};
 use crate::conn::{Conn, Control, Direction, Endpoint, FlowKey, Hit, NewConn};
 use crate::drop_reason::DropReason;
 use crate::egress::Route;
-use crate::io::Port;
+use crate::io::{Frame, Port};
+use crate::packet::ethernet::Ethernet;
 use crate::packet::icmp::Problem;
+use crate::packet::ipv4::Ipv4;
 use crate::packet::tcp;
 use crate::parse::Flow;
 use crate::sched::Request;
@@ -37,12 +39,7 @@ impl<P: Port> Pipeline<P> {
     pub(super) fn open(&mut self, port: PortId, frame: P::Frame, flow: &Flow) {
         let key = flow.key();
         if self.settings.nat_icmp_send && self.is_unknown_reply(flow, &key) {
-            self.forwarder
-                .send_error(port, &frame, None, Problem::PortUnreachable);
-            return self
-                .forwarder
-                .lanes
-                .discard(frame, DropReason::UnknownReply);
+            return self.refuse_reply(port, frame, flow, &key);
         }
         let Some(service) = self.wanted(port, flow, &key) else {
             let local = key.dst_port >= FIRST_LOCAL_PORT && self.services.is_laddr(key.dst);
@@ -120,6 +117,26 @@ impl<P: Port> Pipeline<P> {
             && self
                 .services
                 .is_masqueraded(key.protocol, key.src, key.src_port)
+    }
+
+    /// Tells a NAT server that nobody waits for what it sends.
+    #[cold]
+    #[inline(never)]
+    fn refuse_reply(&mut self, port: PortId, mut frame: P::Frame, flow: &Flow, key: &FlowKey) {
+        let arrived = self.forwarder.fib.lookup(key.dst) == Some(Route::Local);
+        if !arrived && flow.ttl <= 1 {
+            // The kernel, which would forward it, has its own to say.
+            return self.forwarder.lanes.punt(port, frame);
+        }
+        if !arrived && let Ok((ip, _)) = Ipv4::view_mut(&mut frame.bytes_mut()[Ethernet::LEN..]) {
+            // It is looked at on its way out: the quote shows that.
+            ip.decrement_ttl();
+        }
+        self.forwarder
+            .send_error(port, &frame, None, Problem::PortUnreachable);
+        self.forwarder
+            .lanes
+            .discard(frame, DropReason::UnknownReply);
     }
 
     /// Whether this is the one of so many opening packets that `drop_packet` drops.
@@ -338,8 +355,7 @@ impl<P: Port> Pipeline<P> {
         self.bind(service, conn.rs);
         self.services.unbind(conn.rs, false);
         let direction = Direction::ToServer;
-        let server = self.services.server_at(conn.rs);
-        self.count(server, conn.rs, direction, flow.total_len);
+        self.count(conn.rs, direction, u64::from(flow.total_len));
         self.forwarder
             .forward(port, frame, flow, &mut conn, direction);
     }

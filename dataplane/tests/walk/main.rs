@@ -6,8 +6,11 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod defences;
 mod endurance;
 mod methods;
+mod openings;
+mod persistence;
 mod refusals;
 mod rig;
 mod robust;

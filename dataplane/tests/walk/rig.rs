@@ -6,16 +6,18 @@ use std::sync::Arc;
 use etherparse::{PacketBuilder, SlicedPacket, TcpHeader};
 use rtrb::{Consumer, Producer, RingBuffer};
 use sluice_dataplane::command::{
-    Command, ConnFilter, ConnRow, ConnSlice, Envelope, Event, PortId, ServiceEdit, WorkerId,
+    Command, ConnFilter, ConnRow, ConnSlice, Envelope, Event, PortId, ServiceEdit, Settings,
+    WorkerId,
 };
+use sluice_dataplane::conn::state::StateName;
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::egress::{Fib, Mac, Route};
 use sluice_dataplane::io::Frame;
 use sluice_dataplane::io::memory::{MemoryFrame, MemoryPort};
 use sluice_dataplane::punt::{self, KernelPunt};
 use sluice_dataplane::service::{
-    Method, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId, ServiceKey, ServiceSpec,
-    Tunnel,
+    ClientMask, Method, Persistence, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId,
+    ServiceKey, ServiceSpec, Tunnel,
 };
 use sluice_dataplane::stats::WorkerCells;
 use sluice_dataplane::time::{TickRate, Ticks};
@@ -135,7 +137,7 @@ impl Rig {
         self.command(Command::Neighbour { port, addr, mac });
     }
 
-    fn put(&mut self, edit: ServiceEdit) {
+    pub(crate) fn put(&mut self, edit: ServiceEdit) {
         let service = Arc::new(self.service.clone());
         self.command(Command::PutService { service, edit });
     }
@@ -161,6 +163,60 @@ impl Rig {
         );
         self.put(ServiceEdit::ServerAdded { id, revived: false });
         id
+    }
+
+    /// Another service beside, of one NAT or DR server.
+    pub(crate) fn beside(
+        &mut self,
+        id: u32,
+        key: ServiceKey,
+        number: u8,
+        port: u16,
+        method: Method,
+    ) {
+        let mut service = ServiceSpec {
+            scheduler: SchedulerKind::Rr,
+            ..ServiceSpec::new(ServiceId(id), key)
+        };
+        std::mem::swap(&mut self.service, &mut service);
+        self.put(ServiceEdit::Created);
+        self.add_server(number, port, method);
+        std::mem::swap(&mut self.service, &mut service);
+    }
+
+    pub(crate) fn settings(&mut self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = Settings::default();
+        change(&mut settings);
+        self.command(Command::Settings(Arc::new(settings)));
+    }
+
+    pub(crate) fn persist(&mut self, timeout_s: u32, mask: [u8; 4]) {
+        self.service.persistence = Some(Persistence {
+            timeout_s,
+            mask: ClientMask::V4(mask.into()),
+        });
+        self.put(ServiceEdit::Edited);
+    }
+
+    /// The server's number that a client's SYN goes to, if any.
+    pub(crate) fn syn(&mut self, from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Option<u8> {
+        let out = self.packet(CLIENT_SIDE, &tcp(from, to, "S", b""));
+        number_of(&out)
+    }
+
+    /// Templates as listed: client, virtual port, server's number and port, state, seconds left.
+    pub(crate) fn templates(&mut self) -> Vec<(Ipv4Addr, u16, u8, u16, StateName, u64)> {
+        let mut rows = self.connections();
+        rows.retain(|row| row.template);
+        rows.sort_by_key(|row| (row.client, row.virtual_addr));
+        let shown = rows.iter().map(|row| {
+            let (server, port) = row.server;
+            let vport = row.virtual_addr.1;
+            let number = server.octets()[3];
+            let left = row.expires_ms / 1000;
+            (row.client.0, vport, number, port, row.state, left)
+        });
+        shown.collect()
     }
 
     pub(crate) fn delete_server(&mut self, id: RsId) {
@@ -271,6 +327,20 @@ impl Rig {
             };
         }
         rows
+    }
+}
+
+/// The server's number that the only packet sent goes to.
+pub(crate) fn number_of(sent: &[Sent]) -> Option<u8> {
+    let [sent] = sent else { return None };
+    (sent.side == SERVER_SIDE).then_some(sent.to.0[5])
+}
+
+pub(crate) fn address(protocol: Protocol, port: u16) -> ServiceKey {
+    ServiceKey::Address {
+        protocol,
+        addr: IpAddr::V4(VIP),
+        port,
     }
 }
 
