@@ -85,8 +85,11 @@ impl Boot {
         };
         if workers.cores.contains(&control) && !workers.allow_shared_cores {
             return Err(format!(
-                "workers.control_core: core {control} belongs to a worker; choose another one of {}, or set workers.allow_shared_cores",
-                list(&machine.cores)
+                "workers.control_core: core {control} belongs to a worker; choose {}, or set workers.allow_shared_cores",
+                match free {
+                    Some(free) => format!("another one, such as {free}"),
+                    None => "fewer workers".to_owned(),
+                }
             ));
         }
         if workers.cores.contains(&control) && workers.polling == Polling::Busy {

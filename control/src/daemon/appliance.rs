@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sluice_dataplane::command::{PortId, WorkerId};
 use sluice_dataplane::conn;
 use sluice_dataplane::dpdk::{
-    DpdkPort, Eal, EalConfig, EalError, EthPort, Hugepages, Iova, Mbuf, Mempool, MempoolError,
-    PoolConfig, PortConfig, PortError, RunningWorker, clock,
+    DpdkPort, Eal, EalConfig, EalError, EthPort, HeldComplaints, Hugepages, Iova, Mbuf, Mempool,
+    MempoolError, PoolConfig, PortConfig, PortError, RunningWorker, clock,
 };
 use sluice_dataplane::egress::Mac;
 use sluice_dataplane::punt::tap::{Tap, TapError};
@@ -86,6 +86,7 @@ impl Appliance {
     /// Brings DPDK, the ports and the way to the kernel up; workers wait for [`Appliance::launch_workers`].
     pub(super) fn start(boot: &Boot) -> Result<(Self, Setup), ApplianceError> {
         let statics = boot.statics().map_err(ApplianceError::Statics)?;
+        let _complaints = HeldComplaints::hold();
         let eal = Eal::start(&eal_config(boot))?;
         info!(memory = ?eal.backing(), "{} runs", eal.version());
         let mut pools = Vec::new();

@@ -446,15 +446,19 @@ fn initialise(arguments: Vec<CString>, extra: String) -> Result<(), EalError> {
     })
 }
 
-/// While it lives, standard output leads nowhere and the C library does not name unknown options on standard error.
+/// While it lives, standard output leads nowhere, C code that writes to standard error by itself writes nowhere, too (what it
+/// says there it also logs), and the C library names no unknown options.
 struct Quiet {
     stdout: Option<OwnedFd>,
+    stderr: *mut libc::FILE,
     opterr: c_int,
 }
 
 unsafe extern "C" {
     /// Of getopt(3): whether it complains.
     static mut opterr: c_int;
+    /// Of stdio(3): a variable, in the GNU C library.
+    static mut stderr: *mut libc::FILE;
 }
 
 impl Quiet {
@@ -465,10 +469,20 @@ impl Quiet {
             // SAFETY: both descriptors are open.
             unsafe { libc::dup2(nowhere.as_raw_fd(), libc::STDOUT_FILENO) };
         }
+        // Stays open: DPDK may keep it.
+        // SAFETY: both strings are terminated.
+        let void = unsafe { libc::fopen(c"/dev/null".as_ptr(), c"we".as_ptr()) };
+        // SAFETY: Rust does not use C's streams, and no C code runs yet that would.
+        let stderr_before = unsafe { stderr };
+        if !void.is_null() {
+            // SAFETY: as above.
+            unsafe { stderr = void };
+        }
         // SAFETY: nothing else in this process uses getopt.
         let before = unsafe { ptr::replace(&raw mut opterr, 0) };
         Self {
             stdout,
+            stderr: stderr_before,
             opterr: before,
         }
     }
@@ -478,6 +492,8 @@ impl Drop for Quiet {
     fn drop(&mut self) {
         // SAFETY: as above.
         unsafe { opterr = self.opterr };
+        // SAFETY: it is what was there before.
+        unsafe { stderr = self.stderr };
         if let Some(stdout) = &self.stdout {
             // SAFETY: null means all of the C library's streams: what it holds back goes nowhere, too.
             unsafe { libc::fflush(ptr::null_mut()) };

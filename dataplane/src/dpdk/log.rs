@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_int};
 use std::slice;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use dpdk_sys as sys;
@@ -14,6 +15,32 @@ const KEPT: usize = 4;
 fn complaints() -> &'static ArrayQueue<String> {
     static COMPLAINTS: OnceLock<ArrayQueue<String>> = OnceLock::new();
     COMPLAINTS.get_or_init(|| ArrayQueue::new(KEPT))
+}
+
+/// Whether complaints wait for somebody to quote them.
+static HELD: AtomicBool = AtomicBool::new(false);
+
+/// Keeps DPDK's complaints out of the log, for errors to quote them: a start that fails shall say why in one sentence. Those that no
+/// error has quoted are logged when this is dropped.
+#[derive(Debug)]
+#[must_use = "complaints are held back while it lives"]
+pub struct HeldComplaints(());
+
+impl HeldComplaints {
+    /// From now on. One at a time.
+    pub fn hold() -> Self {
+        HELD.store(true, Ordering::Release);
+        Self(())
+    }
+}
+
+impl Drop for HeldComplaints {
+    fn drop(&mut self) {
+        HELD.store(false, Ordering::Release);
+        while let Some(line) = complaints().pop() {
+            tracing::error!(target: "dpdk", "{line}");
+        }
+    }
 }
 
 /// Takes the log over. Before `rte_eal_init`, so that it covers the start too.
@@ -28,7 +55,7 @@ pub(super) fn redirect() {
 pub(super) fn take_complaints() -> String {
     let mut all = Vec::new();
     while let Some(line) = complaints().pop() {
-        all.push(line);
+        all.push(line.trim_end_matches('.').to_owned());
     }
     all.join("; ")
 }
@@ -51,8 +78,7 @@ fn record(level: c_int, line: &str) {
     if level <= sys::SLUICE_LOG_WARNING && is_no_news(line) {
         tracing::debug!(target: "dpdk", "{line}");
     } else if level <= sys::SLUICE_LOG_ERR {
-        complaints().force_push(line.to_owned());
-        tracing::error!(target: "dpdk", "{line}");
+        complain(line);
     } else if level <= sys::SLUICE_LOG_WARNING {
         tracing::warn!(target: "dpdk", "{line}");
     } else if level <= sys::SLUICE_LOG_NOTICE {
@@ -61,6 +87,15 @@ fn record(level: c_int, line: &str) {
         tracing::debug!(target: "dpdk", "{line}");
     } else {
         tracing::trace!(target: "dpdk", "{line}");
+    }
+}
+
+fn complain(line: &str) {
+    let oldest = complaints().force_push(line.to_owned());
+    if !HELD.load(Ordering::Acquire) {
+        tracing::error!(target: "dpdk", "{line}");
+    } else if let Some(oldest) = oldest {
+        tracing::error!(target: "dpdk", "{oldest}");
     }
 }
 
@@ -84,8 +119,9 @@ mod tests {
 
     #[test]
     fn the_latest_errors_are_kept_to_be_quoted_and_milder_messages_are_not() {
+        let held = HeldComplaints::hold();
         for n in 0..=KEPT {
-            record(sys::SLUICE_LOG_ERR, &format!("no {n}"));
+            record(sys::SLUICE_LOG_ERR, &format!("no {n}."));
         }
         record(sys::SLUICE_LOG_WARNING, "mild");
         record(
@@ -93,6 +129,9 @@ mod tests {
             "qdisc_create_multiq(): Could not add multiq qdisc (2): No such file or directory",
         );
         assert_eq!(take_complaints(), "no 1; no 2; no 3; no 4");
+        assert_eq!(take_complaints(), "");
+        record(sys::SLUICE_LOG_ERR, "not quoted");
+        drop(held);
         assert_eq!(take_complaints(), "");
     }
 }

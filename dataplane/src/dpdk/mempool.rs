@@ -83,8 +83,8 @@ pub enum MempoolError {
     },
     /// DPDK refused.
     #[error(
-        "pool {name}: {frames} frames take {want_mb} MB and DPDK's memory has {free_mb} MB free ({errno}); \
-         give DPDK more memory, or configure fewer frames"
+        "pool {name}: {frames} frames take {want_mb} MB and DPDK's memory has {free_mb} MB free, {short_mb} MB too few \
+         ({errno}); raise memory_mb, or configure fewer frames"
     )]
     Refused {
         /// Which pool.
@@ -95,6 +95,8 @@ pub enum MempoolError {
         want_mb: u64,
         /// What is left.
         free_mb: u64,
+        /// The difference; at least 1, as free memory may be in pieces.
+        short_mb: u64,
         /// The error number's text.
         errno: String,
     },
@@ -139,22 +141,30 @@ impl Mempool {
         let create = |socket| create(config, &name, socket, flags);
         let raw = match create(config.socket) {
             Err(_) if config.socket != Socket::ANY => {
-                let node = config.socket.0;
-                tracing::warn!(
-                    pool = config.name,
-                    node,
-                    "no memory on the NUMA node: any is used"
-                );
-                create(Socket::ANY)
+                let elsewhere = create(Socket::ANY);
+                if elsewhere.is_ok() {
+                    let node = config.socket.0;
+                    tracing::warn!(
+                        pool = config.name,
+                        node,
+                        "no memory on the NUMA node: any is used"
+                    );
+                }
+                elsewhere
             }
             made => made,
         };
-        let raw = raw.map_err(|errno| MempoolError::Refused {
-            name: config.name.clone(),
-            frames: config.frames,
-            want_mb: config.bytes().div_ceil(1 << 20),
-            free_mb: free_bytes() >> 20,
-            errno: errno_text(errno),
+        let raw = raw.map_err(|errno| {
+            let want_mb = config.bytes().div_ceil(1 << 20);
+            let free_mb = free_bytes() >> 20;
+            MempoolError::Refused {
+                name: config.name.clone(),
+                frames: config.frames,
+                want_mb,
+                free_mb,
+                short_mb: want_mb.saturating_sub(free_mb).max(1),
+                errno: errno_text(errno),
+            }
         })?;
         Ok(Self {
             raw,

@@ -72,6 +72,7 @@ mod queue;
 
 pub use config::{Backing, EalConfig, Hugepages, Iova};
 pub use eal::{Eal, EalError, RunningWorker};
+pub use log::HeldComplaints;
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError, PoolConfig, Socket};
 pub use port::{DeviceStats, EthPort, Link, PortConfig, PortError, Rss};

@@ -12,6 +12,9 @@ use crate::io::Offloads;
 /// Ethernet header and a VLAN tag: what a frame is longer than its MTU.
 const LINK_HEADER: u16 = 18;
 
+/// Every link must carry IPv4 packets of so many bytes.
+const IPV4_MIN_MTU: u16 = 68;
+
 /// How to bring a port up. Start from [`PortConfig::new`] and set what differs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortConfig {
@@ -51,8 +54,8 @@ impl PortConfig {
 pub enum PortError {
     /// DPDK has no such device.
     #[error(
-        "port {port}: DPDK has no such device; it has: {}. Add it to the virtual devices, or bind the NIC to \
-         vfio-pci and allow its PCI address",
+        "port {port}: DPDK has no such device; it has: {}. Look for the NIC with `dpdk-devbind.py --status`, and bind it to \
+         vfio-pci",
         if .known.is_empty() { "none" } else { .known }
     )]
     NoSuchDevice {
@@ -362,12 +365,14 @@ fn check_limits(
             want: config.queues,
         });
     }
+    // Some devices say that they can do less than IPv4 allows (RFC 791, section 3.2).
+    let min = info.min_mtu.max(IPV4_MIN_MTU);
     let max = longest_packet(info);
-    if !(info.min_mtu..=max).contains(&config.mtu) {
+    if !(min..=max).contains(&config.mtu) {
         return Err(PortError::BadMtu {
             port: port(),
             want: config.mtu,
-            min: info.min_mtu,
+            min,
             max,
         });
     }
