@@ -492,7 +492,7 @@ fn one_change_among_ten_thousand_services_shares_all_the_others() {
         .filter(|(a, b)| Arc::ptr_eq(a, b))
         .count();
     assert_eq!(shared, 9000);
-    assert!(took < Duration::from_secs(2), "1000 changes took {took:?}");
+    assert!(took < Duration::from_secs(20), "1000 changes took {took:?}");
 }
 
 proptest! {

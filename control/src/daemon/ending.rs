@@ -10,22 +10,18 @@ use tracing::{debug, error, warn};
 /// A step that takes longer is worth a line in the log.
 const LONG: Duration = Duration::from_secs(2);
 
-/// All steps together take no longer than this, as far as we have a say: where the processor is scarce, the kernel alone was seen to
-/// take 49 s to remove a tap. systemd waits for 90 s before it kills.
-const LONGEST: Duration = Duration::from_secs(60);
-
-/// The exit code after [`LONGEST`].
+/// The exit code when it took too long.
 const GAVE_UP: i32 = 1;
 
 /// Watches over the end until it is dropped.
 pub(super) struct Ending(Sender<&'static str>);
 
 impl Ending {
-    /// From now on.
-    pub(super) fn watch() -> Self {
+    /// From now on; all steps together take no longer than `longest`, as far as we have a say.
+    pub(super) fn watch(longest: Duration) -> Self {
         let (steps, heard) = channel();
         let watcher = Builder::new().name("sluice-ending".to_owned());
-        if let Err(error) = watcher.spawn(move || watch(&heard, LONG, LONGEST, give_up)) {
+        if let Err(error) = watcher.spawn(move || watch(&heard, LONG, longest, give_up)) {
             warn!(%error, "no thread to watch the end");
         }
         Self(steps)
@@ -38,10 +34,10 @@ impl Ending {
     }
 }
 
-fn give_up(step: &str) {
+fn give_up(step: &str, longest: Duration) {
     error!(
-        "{step} did not end within {} s; sluiced ends without",
-        LONGEST.as_secs()
+        "{step} did not end within {} s (--stop-timeout); sluiced ends without",
+        longest.as_secs()
     );
     process::exit(GAVE_UP);
 }
@@ -50,7 +46,7 @@ fn watch(
     heard: &Receiver<&'static str>,
     long: Duration,
     longest: Duration,
-    give_up: impl FnOnce(&str),
+    give_up: impl FnOnce(&str, Duration),
 ) {
     let begun = Instant::now();
     let (mut step, mut since) = ("the tasks", begun);
@@ -68,7 +64,7 @@ fn watch(
                 let waited_s = since.elapsed().as_secs();
                 warn!(waited_s, "stopping: still waiting for {step}");
             }
-            Err(RecvTimeoutError::Timeout) => return give_up(step),
+            Err(RecvTimeoutError::Timeout) => return give_up(step, longest),
         }
     }
 }
@@ -84,7 +80,9 @@ mod tests {
         }
         let kept = (!ends).then_some(sender);
         let (ms, mut gave_up) = (Duration::from_millis, None);
-        watch(&heard, ms(1), ms(5), |step| gave_up = Some(step.to_owned()));
+        watch(&heard, ms(1), ms(5), |step, _| {
+            gave_up = Some(step.to_owned())
+        });
         drop(kept);
         gave_up
     }

@@ -15,7 +15,7 @@ use crate::rpc::server::Hub;
 const NEWS: usize = 256;
 
 /// How long the kernel may take to tell all that it has.
-const FIRST_READING: Duration = Duration::from_secs(10);
+const FIRST_READING: Duration = Duration::from_secs(60);
 
 /// The kernel cannot be followed.
 #[derive(Debug, thiserror::Error)]

@@ -39,7 +39,7 @@ const REFUSED: u8 = 2;
 /// Services are added while it runs, with `sluice` or by JSON-RPC.
 ///
 /// Exit status: 0 after SIGTERM or SIGINT; 2 if it cannot start, with a sentence that says why; 1 if something did not stop
-/// within a minute of a signal.
+/// in time after a signal (--stop-timeout).
 #[derive(Debug, clap::Parser)]
 #[command(name = "sluiced", version)]
 pub struct Options {
@@ -59,6 +59,18 @@ pub struct Options {
     /// [default: $RUST_LOG, or info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+
+    /// How long stopping may take; then sluiced ends without what has not stopped.
+    ///
+    /// The default is less than the 90 s after which systemd kills. The kernel takes most of it, to remove taps: on a machine where
+    /// the processor is scarce 49 s were seen.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 60,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    stop_timeout: u32,
 }
 
 /// Why the daemon did not start, in one sentence.
@@ -116,7 +128,7 @@ fn start(options: &Options) -> Result<(), StartError> {
     if !signals.came(&runtime) {
         let (mut appliance, setup) = Appliance::start(&boot)?;
         let outcome = work(&boot, &runtime, &mut signals, &mut appliance, setup, socket);
-        let ending = Ending::watch();
+        let ending = Ending::watch(Duration::from_secs(options.stop_timeout.into()));
         // Tasks go before what they use; the appliance goes last.
         runtime.shutdown_background();
         appliance.stop(&ending);
