@@ -15,6 +15,12 @@ use std::time::{Duration, Instant};
 
 use sluice_control::boot::Machine;
 
+/// For the start, on a machine with other things to do.
+const START: Duration = Duration::from_secs(120);
+
+/// For the end, likewise; the daemon gives itself less.
+const STOP: Duration = Duration::from_secs(150);
+
 /// A folder for one test's files, removed with it.
 struct Folder(PathBuf);
 
@@ -57,6 +63,7 @@ impl Drop for Folder {
 fn sluiced(config: &PathBuf) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sluiced"));
     command.arg("--config").arg(config).env_remove("RUST_LOG");
+    command.args(["--stop-timeout", "140"]);
     command
 }
 
@@ -78,7 +85,7 @@ impl Daemon {
         let pid = self.0.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status().unwrap();
         assert!(sent.success());
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + STOP;
         loop {
             if let Some(status) = self.0.try_wait().unwrap() {
                 return status;
@@ -103,9 +110,7 @@ fn it_serves_until_sigterm_and_leaves_nothing_behind() {
                    [[static.address]]\nport = \"wan\"\naddress = \"10.0.0.1/32\"\n";
     let notify = folder.0.join("notify.sock");
     let systemd = UnixDatagram::bind(&notify).unwrap();
-    systemd
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .unwrap();
+    systemd.set_read_timeout(Some(START)).unwrap();
     // A dead daemon's socket is no obstacle.
     drop(UnixListener::bind(folder.socket()).unwrap());
     let child = sluiced(&folder.boot(service))
@@ -152,7 +157,7 @@ fn sigterm_while_it_starts_is_a_clean_stop_too() {
             .spawn()
             .unwrap();
         let mut daemon = Daemon(child);
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + START;
         while !sign.exists() {
             assert!(Instant::now() < deadline, "no {}", sign.display());
             std::thread::yield_now();

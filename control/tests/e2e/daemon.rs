@@ -15,13 +15,16 @@ use tempfile::TempDir;
 use crate::netns::Netns;
 
 /// Loading every driver and making the pools takes a second or two here, more while compilers run beside.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(240);
 
-/// Longer than the daemon gives itself to stop.
-const STOP: Duration = Duration::from_secs(120);
+/// What the daemon gives itself to stop. The kernel alone was seen to take 49 s to remove a tap while compilers ran.
+const STOP_TIMEOUT: &str = "480";
+
+/// Longer than [`STOP_TIMEOUT`].
+const STOP: Duration = Duration::from_secs(510);
 
 /// For one answer.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(120);
 
 /// A running daemon, or one that has refused to run.
 pub(crate) struct Daemon {
@@ -49,6 +52,7 @@ impl Daemon {
         command
             .arg("--config")
             .arg(&config)
+            .args(["--stop-timeout", STOP_TIMEOUT])
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file descriptor"))
             .stderr(log);
@@ -182,8 +186,31 @@ impl Rpc {
     /// Calls a method that shall succeed; its result.
     pub(crate) fn call(&mut self, method: &str, params: Value) -> Value {
         let mut answer = self.ask(method, params);
+        if answer["error"]["data"]["kind"] == "applied_partially" {
+            return self.await_application(&answer["error"]["data"]["revision"]);
+        }
         assert!(answer.get("error").is_none(), "{method}: {answer}");
         answer["result"].take()
+    }
+
+    /// Waits until workers that the machine has kept from running for two seconds have applied `revision`.
+    fn await_application(&mut self, revision: &Value) -> Value {
+        let deadline = Instant::now() + ANSWER;
+        loop {
+            let stats = self.ask("stats", json!({}))["result"].take();
+            let workers = stats["workers"].as_array().expect("a list of workers");
+            if workers
+                .iter()
+                .all(|worker| worker["applied"].as_u64() >= revision.as_u64())
+            {
+                return json!({"revision": revision});
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{revision} is never applied: {stats}"
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Calls a method that shall fail; its error.

@@ -2,12 +2,13 @@
 
 use std::io::{Read, Write};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::netns::Netns;
 use crate::rig::{OWN, Rig, VIP, eventually};
-use crate::traffic::{Server, connect, http_get};
+use crate::traffic::{Server, connect, http_get, http_get_within};
 
 #[test]
 fn the_kernel_answers_arp_and_ping() {
@@ -104,7 +105,7 @@ fn a_vip_that_is_not_local_matches_nothing() {
     });
     let conns = rig.listed(&service)["stats"]["conns"].clone();
     rig.client
-        .run(|| http_get(to))
+        .run(|| http_get_within(to, Duration::from_secs(3)))
         .expect_err("nobody is there");
     assert_eq!(rig.listed(&service)["stats"]["conns"], conns);
 
@@ -118,7 +119,7 @@ fn a_vip_that_is_not_local_matches_nothing() {
 
 fn ping(from: &Netns, to: &str) {
     let (well, text) =
-        from.output(Command::new("ping").args(["-c", "3", "-i", "0.2", "-W", "3", to]));
+        from.output(Command::new("ping").args(["-c", "3", "-i", "0.2", "-W", "30", to]));
     assert!(well && text.contains(" 0% packet loss"), "{text}");
 }
 

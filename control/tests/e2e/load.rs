@@ -142,7 +142,7 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 fn ask(socket: &UdpSocket, sent: &[u8]) -> usize {
     let mut got = vec![0; 2000];
     socket.set_read_timeout(Some(ASK_AGAIN)).expect("not zero");
-    for again in 0..20 {
+    for again in 0..60 {
         socket.send(sent).expect("send");
         let deadline = Instant::now() + ASK_AGAIN;
         while Instant::now() < deadline {

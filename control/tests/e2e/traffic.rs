@@ -14,8 +14,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use crate::netns::Netns;
 
 /// How long a client waits for anything before it calls a request failed. A segment that a busy machine loses is sent again
-/// after 1, 3 and 7 seconds.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(12);
+/// after 1, 3, 7 and 15 seconds.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often a server looks whether it shall stop.
 const GLANCE: Duration = Duration::from_millis(50);
@@ -142,6 +142,11 @@ impl Peers {
 
 /// One request on a connection of its own; the body of the answer. Call it inside the client's namespace.
 pub(crate) fn http_get(server: SocketAddr) -> Result<String, Failure> {
+    http_get_within(server, PATIENCE)
+}
+
+/// As [`http_get`], with another patience for each step.
+pub(crate) fn http_get_within(server: SocketAddr, patience: Duration) -> Result<String, Failure> {
     let begun = Instant::now();
     let failure = |port| move |error| Failure { port, begun, error };
     let socket =
@@ -151,8 +156,8 @@ pub(crate) fn http_get(server: SocketAddr) -> Result<String, Failure> {
     let bound = socket.local_addr().map_err(failure(0))?;
     let port = bound.as_socket().map_or(0, |addr| addr.port());
     socket
-        .connect_timeout(&server.into(), PATIENCE)
-        .and_then(|()| request(socket.into()))
+        .connect_timeout(&server.into(), patience)
+        .and_then(|()| request(socket.into(), patience))
         .map_err(failure(port))
 }
 
@@ -168,8 +173,8 @@ pub(crate) struct Failure {
     pub(crate) error: io::Error,
 }
 
-fn request(mut stream: TcpStream) -> io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn request(mut stream: TcpStream, patience: Duration) -> io::Result<String> {
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(b"GET / HTTP/1.1\r\nHost: vip\r\nConnection: close\r\n\r\n")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
