@@ -15,3 +15,4 @@ pub mod rig;
 pub mod suite;
 pub mod sysctl;
 pub mod trace;
+pub mod wire;

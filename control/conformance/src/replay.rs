@@ -7,7 +7,8 @@ use crate::choices::{Choices, is_random};
 use crate::compare::RandomServices;
 use crate::compare::packets::{self, Context};
 use crate::compare::proc;
-use crate::compare::text;
+use crate::compare::text::{self, Output};
+use crate::director::Director;
 use crate::kernel;
 use crate::rig::Rig;
 use crate::trace::{Command, Emitted, Packet, Repeat, Side, Step, Trace};
@@ -53,6 +54,31 @@ impl fmt::Display for Failure {
             write!(f, "{}: {}", self.title, self.what)
         }
     }
+}
+
+/// An appliance that a trace is taken through.
+pub trait Stage {
+    /// Who it is.
+    fn director(&self) -> &Director;
+    /// Time since the start.
+    fn elapsed(&self) -> Duration;
+    /// Lets time pass.
+    fn advance(&mut self, by: Duration);
+    /// A packet arrives. All that comes of it, `expected` packets if all is well, is there afterwards.
+    fn deliver(&mut self, side: Side, l3: &[u8], expected: usize);
+    /// One command line of ipvsadm.
+    fn ipvsadm(&mut self, args: &str, stdin: &str) -> Output;
+    /// What a file of a kernel's `/proc` would have in it.
+    fn proc(&mut self, path: &str) -> Result<String, String>;
+    /// What was emitted since the last call. `Err` when a frame was none that a kernel would send.
+    fn take_emitted(&mut self) -> Result<Vec<Emitted>, String>;
+    /// The workers' books, by name: where packets came from and went to.
+    fn books(&mut self) -> Vec<(&'static str, u64)>;
+}
+
+/// Takes a trace through a stage as it is, once: nothing is assumed that was not recorded.
+pub fn replay_on(trace: &Trace, stage: impl Stage) -> Result<(), Failure> {
+    perform(trace, stage, &[])
 }
 
 /// A stretch of time before a step that the recording does not show.
@@ -110,15 +136,22 @@ fn note(pauses: &[Pause]) -> Option<String> {
     (!each.is_empty()).then(|| format!("with unrecorded pauses assumed: {}", each.join(", ")))
 }
 
-fn run(trace: &Trace, pauses: &[Pause]) -> Result<(), Failure> {
-    let failed = |step: Option<usize>, title: String, problem: Problem| Failure {
+fn failed(step: Option<usize>, title: String, problem: Problem) -> Failure {
+    Failure {
         step,
         title,
         what: problem.what,
         lag: problem.lag,
-    };
+    }
+}
+
+fn run(trace: &Trace, pauses: &[Pause]) -> Result<(), Failure> {
     let rig = Rig::new(&trace.header)
         .map_err(|what| failed(None, "setting up".to_owned(), what.into()))?;
+    perform(trace, rig, pauses)
+}
+
+fn perform(trace: &Trace, rig: impl Stage, pauses: &[Pause]) -> Result<(), Failure> {
     let mut replay = Replay {
         trace,
         rig,
@@ -150,16 +183,16 @@ impl From<String> for Problem {
     }
 }
 
-struct Replay<'a> {
+struct Replay<'a, S> {
     trace: &'a Trace,
-    rig: Rig,
+    rig: S,
     random: RandomServices,
     choices: Choices,
     /// Time that recorded times do not know of.
     paused: Duration,
 }
 
-impl Replay<'_> {
+impl<S: Stage> Replay<'_, S> {
     fn step(&mut self, step: &Step) -> Result<(), Problem> {
         self.move_clock(step);
         match step {
@@ -223,7 +256,7 @@ impl Replay<'_> {
     /// What was emitted since the last packet without being asked for belongs to this one: so it was recorded.
     fn packet(&mut self, packet: &Packet) -> Result<(), String> {
         let before = self.rig.books();
-        self.rig.deliver(packet.side, &packet.l3);
+        self.rig.deliver(packet.side, &packet.l3, packet.out.len());
         let emitted = self.rig.take_emitted()?;
         let random = is_random(packet, &self.trace.header, &self.random);
         if random {
@@ -237,7 +270,7 @@ impl Replay<'_> {
 
     /// A difference with what came in, and where sluice's books say that it went.
     fn with_cause(
-        &self,
+        &mut self,
         what: &str,
         packet: &Packet,
         emitted: &[Emitted],
@@ -264,7 +297,8 @@ impl Replay<'_> {
         let mut emitted = self.rig.take_emitted()?.len();
         for _ in 0..repeat.arg.n {
             self.rig.advance(PACKET_GAP);
-            self.rig.deliver(Side::Client, &l3);
+            let expected = usize::from(repeat.result >= repeat.arg.n);
+            self.rig.deliver(Side::Client, &l3, expected);
             emitted += self.rig.take_emitted()?.len();
         }
         if emitted == repeat.result {

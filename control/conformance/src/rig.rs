@@ -31,8 +31,10 @@ use sluice_dataplane::worker::{Worker, WorkerConfig, WorkerPort};
 use crate::compare::text::Output;
 use crate::director::Director;
 use crate::kernel;
+use crate::replay::Stage;
 use crate::sysctl;
 use crate::trace::{Emitted, Header, Side};
+use crate::wire;
 
 /// Time moves in steps of about so much, so that timers fire when they are due.
 const SLICE: Duration = Duration::from_millis(10);
@@ -132,87 +134,6 @@ impl Rig {
         Ok(rig)
     }
 
-    /// Who it is.
-    pub fn director(&self) -> &Director {
-        &self.director
-    }
-
-    /// Time since the start.
-    pub fn elapsed(&self) -> Duration {
-        Duration::from_nanos((self.now - START).0)
-    }
-
-    /// Lets time pass, in small steps.
-    pub fn advance(&mut self, by: Duration) {
-        let step = SLICE.max(by / MAX_SLICES);
-        let mut left = by;
-        while !left.is_zero() {
-            let slice = left.min(step);
-            left -= slice;
-            self.now = self.now + Span(slice.as_nanos() as u64);
-            self.turn();
-            self.controller.tick(self.elapsed());
-        }
-    }
-
-    /// A packet arrives; time stands still until all that comes of it is done.
-    pub fn deliver(&mut self, side: Side, l3: &[u8]) {
-        let frame = self.frame(side, l3);
-        if let Some(port) = self.worker.port_mut(port(side)) {
-            port.port.deliver(&frame);
-        }
-        self.run_down();
-    }
-
-    /// One command line of ipvsadm.
-    pub fn ipvsadm(&mut self, args: &str, stdin: &str) -> Output {
-        let args: Vec<_> = args.split_whitespace().map(str::to_owned).collect();
-        let outcome = ipvsadm::run_with_names(&args, &mut stdin.as_bytes(), self, &LocalNames);
-        self.run_down();
-        Output {
-            rc: outcome.rc,
-            out: outcome.out,
-            err: outcome.err,
-        }
-    }
-
-    /// What a file of a kernel's `/proc` would have in it.
-    pub fn proc(&mut self, path: &str) -> Result<String, String> {
-        let file = ProcFile::of_path(path).ok_or_else(|| format!("sluice has no {path}"))?;
-        let outcome = ipvsadm::proc(file, self);
-        match outcome.rc {
-            0 => Ok(outcome.out),
-            _ => Err(outcome.err),
-        }
-    }
-
-    /// What was emitted since the last call. `Err` when a frame was none that a kernel would send.
-    pub fn take_emitted(&mut self) -> Result<Vec<Emitted>, String> {
-        let emitted = std::mem::take(&mut self.emitted);
-        match self.misshapen.take() {
-            Some(what) => Err(what),
-            None => Ok(emitted),
-        }
-    }
-
-    /// The worker's books, by name: where packets came from and went to.
-    pub fn books(&self) -> Vec<(&'static str, u64)> {
-        let books = &self.cells.books;
-        let mut entries = vec![
-            ("received", books.rx.read()),
-            ("from the kernel", books.from_kernel.read()),
-            ("generated", books.generated.read()),
-            ("further fragments", books.extra_fragments.read()),
-            ("sent", books.tx.read()),
-            ("to the kernel", books.punted.read()),
-            ("merged", books.merged.read()),
-            ("waiting for a next hop", books.held.read()),
-        ];
-        let drops = DropReason::ALL.iter().zip(&books.drops);
-        entries.extend(drops.map(|(reason, count)| (reason.name(), count.read())));
-        entries
-    }
-
     /// Turns everything until nothing moves.
     fn run_down(&mut self) {
         for _ in 0..MAX_TURNS {
@@ -242,7 +163,7 @@ impl Rig {
             .and_then(|port| port.port.outgoing.pop_front())
         {
             any = true;
-            match self.emission(side, frame.bytes()) {
+            match wire::emission(&self.director, side, frame.bytes()) {
                 Ok(emitted) => self.emitted.push(emitted),
                 Err(what) => self.misshapen = Some(what),
             }
@@ -285,49 +206,80 @@ impl Rig {
             .settle(controller.revision(), turn)
             .map_err(|error| error.to_string())
     }
+}
 
-    /// `l3` as it comes off the wire of that side.
-    fn frame(&self, side: Side, l3: &[u8]) -> Vec<u8> {
-        let v6 = l3.first().is_some_and(|byte| byte >> 4 == 6);
-        let (src, dst) = addresses(l3);
-        let to = match dst {
-            Some(IpAddr::V4(group)) if group.is_multicast() => {
-                let [_, b, c, d] = group.octets();
-                [0x01, 0, 0x5e, b & 0x7f, c, d]
-            }
-            _ => self.director.mac(side).0,
-        };
-        let mut frame = Vec::with_capacity(14 + l3.len());
-        frame.extend_from_slice(&to);
-        frame.extend_from_slice(&self.director.sender(side, src).0);
-        frame.extend_from_slice(if v6 { &ETHERTYPE_V6 } else { &ETHERTYPE_V4 });
-        frame.extend_from_slice(l3);
-        frame
+impl Stage for Rig {
+    fn director(&self) -> &Director {
+        &self.director
     }
 
-    /// A frame that was sent, without its Ethernet header, which must be right.
-    fn emission(&self, side: Side, frame: &[u8]) -> Result<Emitted, String> {
-        let Some((header, l3)) = frame.split_first_chunk::<14>() else {
-            return Err(format!("a frame of {} bytes was emitted", frame.len()));
-        };
-        let [d0, d1, d2, d3, d4, d5, src @ .., t0, t1] = *header;
-        let ethertype = match l3.first().map(|byte| byte >> 4) {
-            Some(4) => ETHERTYPE_V4,
-            Some(6) => ETHERTYPE_V6,
-            _ => return Err("a frame that is no IP packet was emitted".to_owned()),
-        };
-        if [t0, t1] != ethertype {
-            return Err(format!(
-                "an IP packet was emitted with Ethernet type {t0:02x}{t1:02x}"
-            ));
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos((self.now - START).0)
+    }
+
+    fn advance(&mut self, by: Duration) {
+        let step = SLICE.max(by / MAX_SLICES);
+        let mut left = by;
+        while !left.is_zero() {
+            let slice = left.min(step);
+            left -= slice;
+            self.now = self.now + Span(slice.as_nanos() as u64);
+            self.turn();
+            self.controller.tick(self.elapsed());
         }
-        if src != self.director.mac(side).0 {
-            let src = crate::decode::mac(src);
-            return Err(format!(
-                "a frame was emitted on the {side} side with source MAC {src}"
-            ));
+    }
+
+    fn deliver(&mut self, side: Side, l3: &[u8], _expected: usize) {
+        let frame = wire::frame(&self.director, side, l3);
+        if let Some(port) = self.worker.port_mut(port(side)) {
+            port.port.deliver(&frame);
         }
-        Ok(Emitted::new(side, [d0, d1, d2, d3, d4, d5], l3.to_vec()))
+        self.run_down();
+    }
+
+    fn ipvsadm(&mut self, args: &str, stdin: &str) -> Output {
+        let args: Vec<_> = args.split_whitespace().map(str::to_owned).collect();
+        let outcome = ipvsadm::run_with_names(&args, &mut stdin.as_bytes(), self, &LocalNames);
+        self.run_down();
+        Output {
+            rc: outcome.rc,
+            out: outcome.out,
+            err: outcome.err,
+        }
+    }
+
+    fn proc(&mut self, path: &str) -> Result<String, String> {
+        let file = ProcFile::of_path(path).ok_or_else(|| format!("sluice has no {path}"))?;
+        let outcome = ipvsadm::proc(file, self);
+        match outcome.rc {
+            0 => Ok(outcome.out),
+            _ => Err(outcome.err),
+        }
+    }
+
+    fn take_emitted(&mut self) -> Result<Vec<Emitted>, String> {
+        let emitted = std::mem::take(&mut self.emitted);
+        match self.misshapen.take() {
+            Some(what) => Err(what),
+            None => Ok(emitted),
+        }
+    }
+
+    fn books(&mut self) -> Vec<(&'static str, u64)> {
+        let books = &self.cells.books;
+        let mut entries = vec![
+            ("received", books.rx.read()),
+            ("from the kernel", books.from_kernel.read()),
+            ("generated", books.generated.read()),
+            ("further fragments", books.extra_fragments.read()),
+            ("sent", books.tx.read()),
+            ("to the kernel", books.punted.read()),
+            ("merged", books.merged.read()),
+            ("waiting for a next hop", books.held.read()),
+        ];
+        let drops = DropReason::ALL.iter().zip(&books.drops);
+        entries.extend(drops.map(|(reason, count)| (reason.name(), count.read())));
+        entries
     }
 }
 
@@ -352,9 +304,6 @@ impl Rpc for Rig {
             })
     }
 }
-
-const ETHERTYPE_V4: [u8; 2] = [0x08, 0x00];
-const ETHERTYPE_V6: [u8; 2] = [0x86, 0xdd];
 
 /// What the recorded director calls its interface on that side.
 fn interface(side: Side) -> &'static str {
@@ -416,16 +365,5 @@ fn via(side: Side, gateway: Option<std::net::Ipv4Addr>, source: std::net::Ipv4Ad
         gateway,
         source,
         mtu: None,
-    }
-}
-
-/// Source and destination of a packet, where it is long enough to have them.
-fn addresses(l3: &[u8]) -> (Option<IpAddr>, Option<IpAddr>) {
-    let v4 = |at: usize| Some(IpAddr::from(*l3.get(at..)?.first_chunk::<4>()?));
-    let v6 = |at: usize| Some(IpAddr::from(*l3.get(at..)?.first_chunk::<16>()?));
-    match l3.first().map(|byte| byte >> 4) {
-        Some(4) => (v4(12), v4(16)),
-        Some(6) => (v6(8), v6(24)),
-        _ => (None, None),
     }
 }

@@ -22,6 +22,7 @@ mod netns;
 mod operator;
 mod pcap;
 mod refusals;
+mod replayed;
 mod rig;
 mod shell;
 mod tour;

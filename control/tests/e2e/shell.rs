@@ -31,6 +31,11 @@ impl<'a> Shell<'a> {
         }
     }
 
+    /// In the namespace of a daemon that listens there.
+    pub(crate) fn at(netns: &'a Netns, socket: PathBuf) -> Self {
+        Self { netns, socket }
+    }
+
     /// `ipvsadm LINE`, with standard input.
     pub(crate) fn ipvsadm_with(&self, line: &str, stdin: &str) -> Said {
         self.run("ipvsadm", line, stdin)
