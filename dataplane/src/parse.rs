@@ -51,49 +51,47 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// No packet: its length is 0.
-    pub(crate) const NONE: Self = Self {
-        ends: Ends::NONE,
-        protocol: Protocol::Tcp,
-        header_len: 0,
-        tcp_flags: 0,
-        no_checksum: false,
-        total_len: 0,
-        ttl: 0,
-        dont_fragment: false,
-    };
-
     /// Addresses, ports and protocol, decoded.
     pub fn key(&self) -> FlowKey {
         self.ends.key(self.protocol)
     }
 }
 
-/// Reads a frame that arrived on a port whose own address is `mac`, if it is a whole TCP or UDP packet without anything
+/// Views a frame that arrived on a port whose own address is `mac`, if it is a whole TCP or UDP packet without anything
 /// unusual about it: most are, and one check of the length does for them. For all others ask [`parse`].
 #[inline(always)]
-pub fn parse_usual(frame: &[u8], mac: Mac) -> Option<Flow> {
+pub(crate) fn usual(frame: &[u8], mac: Mac) -> Option<&Usual> {
     let usual = Usual::view(frame)?;
-    let total_len = usual.total_len();
-    let whole = Ethernet::LEN + usize::from(total_len) <= frame.len();
-    if !(whole && usual.is_right(mac)) {
-        return None;
-    }
-    let (protocol, least, tcp_flags, no_checksum) = match usual.protocol() {
-        protocol::TCP => (Protocol::Tcp, Tcp::LEN, usual.tcp_flags(), false),
-        protocol::UDP => (Protocol::Udp, Udp::LEN, 0, !usual.has_udp_checksum()),
+    let least = match usual.protocol() {
+        protocol::TCP => Ipv4::LEN + Tcp::LEN,
+        protocol::UDP => Ipv4::LEN + Udp::LEN,
         _ => return None,
     };
-    (usize::from(total_len) >= Ipv4::LEN + least).then(|| Flow {
-        ends: *usual.ends(),
-        protocol,
-        header_len: Ipv4::LEN as u8,
-        tcp_flags,
-        no_checksum,
-        total_len,
-        ttl: usual.ttl(),
-        dont_fragment: usual.dont_fragment(),
-    })
+    let total_len = usize::from(usual.total_len());
+    let whole = least <= total_len && Ethernet::LEN + total_len <= frame.len();
+    (whole && usual.is_right(mac)).then_some(usual)
+}
+
+impl From<&Usual> for Flow {
+    /// Of a packet that [`usual`] has accepted.
+    #[inline(always)]
+    fn from(usual: &Usual) -> Self {
+        let (protocol, tcp_flags, no_checksum) = if usual.protocol() == protocol::TCP {
+            (Protocol::Tcp, usual.tcp_flags(), false)
+        } else {
+            (Protocol::Udp, 0, !usual.has_udp_checksum())
+        };
+        Self {
+            ends: *usual.ends(),
+            protocol,
+            header_len: Ipv4::LEN as u8,
+            tcp_flags,
+            no_checksum,
+            total_len: usual.total_len(),
+            ttl: usual.ttl(),
+            dont_fragment: usual.dont_fragment(),
+        }
+    }
 }
 
 /// Reads any frame that arrived on a port whose own address is `mac`.
@@ -257,15 +255,15 @@ pub(crate) mod tests {
             frame[24..26].copy_from_slice(&sum.to_be_bytes());
             frames.push(frame);
         }
-        let mut usual = 0;
+        let mut count = 0;
         for frame in frames {
-            if let Some(flow) = parse_usual(&frame, MAC) {
-                usual += 1;
+            if let Some(flow) = usual(&frame, MAC).map(Flow::from) {
+                count += 1;
                 assert_eq!(parse(&frame, MAC), Parsed::Flow(flow), "{frame:02x?}");
             }
         }
         // Whole, without options, and whatever bits of the source MAC and the TCP header say.
-        assert_eq!(usual, 2 + 48 + 160);
+        assert_eq!(count, 2 + 48 + 160);
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! anywhere stops with one [`DropReason`].
 
 mod opening;
+mod short_way;
 mod upkeep;
 
 use std::sync::Arc;
@@ -16,14 +17,15 @@ use crate::conn::local_ports::LocalPorts;
 use crate::conn::state::{TcpState, TcpTables, TimeoutTable, Viewpoint};
 use crate::conn::template::{Ending, Template, Templates};
 use crate::conn::timer::TimerWheel;
-use crate::conn::{Conn, ConnId, ConnTable, Control, Direction, Hash, Hit};
+use crate::conn::{Conn, ConnId, ConnTable, Control, Direction, Guess, Hash, Hit};
 use crate::drop_reason::DropReason;
 use crate::forward::{Forwarder, Plan};
 use crate::io::{BURST, Burst, Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::tcp;
-use crate::parse::{Flow, Parsed, parse, parse_usual};
-use crate::service::{MarkRules, Protocol, Services};
+use crate::packet::usual::Usual;
+use crate::parse::{Flow, Parsed, parse, usual};
+use crate::service::{MarkRules, Protocol, Server, Services};
 use crate::settings::Settings;
 use crate::stats::WorkerCells;
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
@@ -49,28 +51,25 @@ pub(crate) struct Pipeline<P: Port> {
     grains: GrainRate,
     grain: Grain,
     cells: Arc<WorkerCells>,
+    /// A burst between the stages.
+    pending: Vec<Pending>,
 }
 
 /// What is known of a frame between the stages.
 #[derive(Clone, Copy)]
 struct Pending {
-    flow: Flow,
     hash: Hash,
-    guess: Option<Hit>,
+    guess: Guess,
+    usual: bool,
 }
 
 impl Pending {
-    /// A frame that [`parse_usual`] does not know.
+    /// A frame that [`usual`] does not accept.
     const UNUSUAL: Self = Self {
-        flow: Flow::NONE,
         hash: Hash::NONE,
-        guess: None,
+        guess: Guess::NONE,
+        usual: false,
     };
-
-    #[inline(always)]
-    fn is_usual(&self) -> bool {
-        self.flow.total_len != 0
-    }
 }
 
 impl<P: Port> Pipeline<P> {
@@ -102,6 +101,7 @@ impl<P: Port> Pipeline<P> {
             grains,
             grain,
             cells,
+            pending: vec![Pending::UNUSUAL; BURST],
         }
     }
 
@@ -139,35 +139,31 @@ impl<P: Port> Pipeline<P> {
             return self.stand_aside(port, burst);
         }
         let mac = self.forwarder.lanes.mac(port);
-        for frame in burst.iter() {
-            frame.prefetch();
-        }
-        let mut pending = [Pending::UNUSUAL; BURST];
+        let mut pending = std::mem::take(&mut self.pending);
         for (frame, packet) in burst.iter().zip(&mut pending) {
-            if let Some(flow) = parse_usual(frame.bytes(), mac) {
-                packet.hash = self.table.hash(flow.protocol, &flow.ends);
+            *packet = Pending::UNUSUAL;
+            if let Some(usual) = usual(frame.bytes(), mac) {
+                packet.hash = self.table.hash(usual.transport(), usual.ends());
+                packet.usual = true;
                 self.table.prefetch(packet.hash);
-                packet.flow = flow;
             }
         }
-        for packet in &mut pending[..burst.len()] {
-            if packet.is_usual() {
+        let pieces = &mut pending[..burst.len()];
+        for packet in &mut *pieces {
+            if packet.usual {
                 packet.guess = self.table.guess(packet.hash);
             }
         }
         let removals = self.table.removals();
-        for (frame, packet) in burst.drain(..).zip(&pending) {
-            let flow = &packet.flow;
-            match packet.guess {
-                Some(guess)
-                    if self.table.removals() == removals
-                        && self.table.confirms(guess, flow.protocol, &flow.ends) =>
-                {
-                    self.flow(port, frame, flow, guess);
-                }
-                _ => self.unsure(port, frame, packet),
+        for (mut frame, packet) in burst.drain(..).zip(&*pieces) {
+            let sure = packet.usual && self.table.removals() == removals;
+            match sure.then(|| self.short_way(&mut frame, packet.guess)) {
+                Some(Some(Ok(out))) => self.forwarder.lanes.send(out, frame),
+                Some(Some(Err(reason))) => self.forwarder.lanes.discard(frame, reason),
+                Some(None) | None => self.long_way(port, frame, packet),
             }
         }
+        self.pending = pending;
     }
 
     /// No service at all: everything is the kernel's (`SEMANTICS.md` section 1), but what is not fit to be passed on.
@@ -183,19 +179,21 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
-    /// A frame that the stages before did not find a connection for.
+    /// Everything that the short way did not take.
     #[inline(never)]
-    fn unsure(&mut self, port: PortId, frame: P::Frame, packet: &Pending) {
-        let mut flow = packet.flow;
-        let mut hash = packet.hash;
-        if !packet.is_usual() {
-            let mac = self.forwarder.lanes.mac(port);
-            flow = match parse(frame.bytes(), mac) {
-                Parsed::Flow(flow) => flow,
-                other => return self.set_aside(port, frame, other),
-            };
-            hash = self.table.hash(flow.protocol, &flow.ends);
-        }
+    fn long_way(&mut self, port: PortId, frame: P::Frame, packet: &Pending) {
+        let usual = Usual::view(frame.bytes()).filter(|_| packet.usual);
+        let (flow, hash) = match usual {
+            Some(usual) => (Flow::from(usual), packet.hash),
+            None => {
+                let mac = self.forwarder.lanes.mac(port);
+                let flow = match parse(frame.bytes(), mac) {
+                    Parsed::Flow(flow) => flow,
+                    other => return self.set_aside(port, frame, other),
+                };
+                (flow, self.table.hash(flow.protocol, &flow.ends))
+            }
+        };
         match self.table.lookup(hash, flow.protocol, &flow.ends) {
             Some(hit) => self.flow(port, frame, &flow, hit),
             None => self.open(port, frame, &flow),
@@ -238,32 +236,17 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
-    /// A packet of a known connection.
-    #[inline(always)]
+    /// A packet of a known connection. A client's may start a new one in its place, or have lost its real server (section 2,
+    /// steps 4 and 5).
     fn flow(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
-        let conn = self.table.of(hit);
         if hit.direction == Direction::ToServer {
-            let gone = !self.services.server_at(conn.rs).available;
-            if flow.tcp_flags & tcp::SYN != 0 || gone {
-                return self.flow_begins(port, frame, flow, hit);
+            if flow.tcp_flags & tcp::SYN != 0 && !self.keeps(hit) {
+                self.expire(hit.id, Ending::Forced);
+                return self.open(port, frame, flow);
             }
-        }
-        if conn.displaced {
-            self.table.relink(hit);
-        }
-        self.pass(port, frame, flow, hit);
-    }
-
-    /// A client's packet of a known connection that may start a new one in its place, or has lost its real server
-    /// (section 2, steps 4 and 5).
-    #[inline(never)]
-    fn flow_begins(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
-        if flow.tcp_flags & tcp::SYN != 0 && !self.keeps(hit) {
-            self.expire(hit.id, Ending::Forced);
-            return self.open(port, frame, flow);
-        }
-        if !self.services.server_at(self.table.of(hit).rs).available {
-            return self.orphan(port, frame, flow, hit);
+            if !self.services.server_at(self.table.of(hit).rs).available {
+                return self.orphan(port, frame, flow, hit);
+            }
         }
         if self.table.of(hit).displaced {
             self.table.relink(hit);
@@ -272,7 +255,6 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// A packet of a known connection: statistics, state, timer, and on.
-    #[inline(always)]
     fn pass(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
         self.seen(hit, flow);
         let conn = self.table.of_mut(hit);
@@ -305,48 +287,52 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// A packet of a known connection was seen: statistics, state, timer.
-    #[inline(always)]
     fn seen(&mut self, hit: Hit, flow: &Flow) {
-        let conn = self.table.of_mut(hit);
+        let mut conn = self.table.of_mut(hit);
+        let to_server = hit.direction == Direction::ToServer;
         let timeout = match flow.protocol {
             Protocol::Tcp => {
-                let viewpoint = match hit.direction {
-                    Direction::ToClient => Viewpoint::Server,
-                    Direction::ToServer if conn.no_output => Viewpoint::ClientOnly,
-                    Direction::ToServer => Viewpoint::Client,
-                };
+                let viewpoint = Viewpoint::new(to_server, conn.no_output);
                 let state = conn.state.after(flow.tcp_flags, viewpoint, self.tcp_tables);
                 if state != conn.state {
-                    let was_active = conn.state.is_active();
-                    conn.state = state;
-                    if state.is_active() != was_active {
-                        self.services.set_active(conn.rs, !was_active);
-                    }
-                    if conn.control == Control::Tentative && state == TcpState::Established {
-                        conn.control = Control::Confirmed;
-                        self.templates.assure(hit.id);
-                    }
+                    self.enter(hit, state);
+                    conn = self.table.of_mut(hit);
                 }
                 self.timeouts.tcp(state)
             }
             Protocol::Udp | Protocol::Sctp => {
-                if conn.control == Control::Tentative && hit.direction == Direction::ToClient {
+                if conn.control == Control::Tentative && !to_server {
                     conn.control = Control::Confirmed;
                     self.templates.assure(hit.id);
                 }
                 self.timeouts.udp()
             }
         };
-        conn.packets = conn
-            .packets
-            .saturating_add(u8::from(hit.direction == Direction::ToServer));
-        conn.no_output &= hit.direction == Direction::ToServer;
-        conn.seen = self.grain.short();
-        let rs = conn.rs;
         if timeout != conn.timeout {
             self.retime(hit, timeout);
+            conn = self.table.of_mut(hit);
         }
-        self.count(rs, hit.direction, u64::from(flow.total_len));
+        conn.packets = conn.packets.saturating_add(u8::from(to_server));
+        conn.no_output &= to_server;
+        conn.seen = self.grain.short();
+        let rs = conn.rs;
+        let server = self.services.server_at(rs);
+        self.count(server, rs, hit.direction, flow.total_len);
+    }
+
+    /// A TCP connection is in another state from now on.
+    #[inline(never)]
+    fn enter(&mut self, hit: Hit, state: TcpState) {
+        let conn = self.table.of_mut(hit);
+        let was_active = conn.state.is_active();
+        conn.state = state;
+        if state.is_active() != was_active {
+            self.services.set_active(conn.rs, !was_active);
+        }
+        if conn.control == Control::Tentative && state == TcpState::Established {
+            conn.control = Control::Confirmed;
+            self.templates.assure(hit.id);
+        }
     }
 
     /// Another timeout holds from now on. Only an earlier deadline than the place's timer has needs one of its own
@@ -362,33 +348,11 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
-    #[inline(always)]
-    fn count(&self, rs: u32, direction: Direction, bytes: u64) {
-        let of_server = &self.cells.servers[rs as usize];
-        let server = self.services.server_at(rs);
-        match direction {
-            Direction::ToServer => {
-                of_server.in_packets.add(1);
-                of_server.in_bytes.add(bytes);
-            }
-            Direction::ToClient => {
-                of_server.out_packets.add(1);
-                of_server.out_bytes.add(bytes);
-            }
-        }
+    fn count(&self, server: &Server, rs: u32, direction: Direction, bytes: u16) {
+        self.cells.servers[rs as usize].traffic[direction as usize].count(bytes);
         // A deleted server's service may be gone too, and its place another's.
         if server.available {
-            let of_service = &self.cells.services[server.service.0 as usize];
-            match direction {
-                Direction::ToServer => {
-                    of_service.in_packets.add(1);
-                    of_service.in_bytes.add(bytes);
-                }
-                Direction::ToClient => {
-                    of_service.out_packets.add(1);
-                    of_service.out_bytes.add(bytes);
-                }
-            }
+            self.cells.services[server.service.0 as usize].traffic[direction as usize].count(bytes);
         }
     }
 

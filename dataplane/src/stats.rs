@@ -46,19 +46,31 @@ impl Cell {
     }
 }
 
+/// What passed one way.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: Cell,
+    /// Bytes, from the IP header on.
+    pub bytes: Cell,
+}
+
+impl Traffic {
+    /// Counts a packet of so many bytes. Only the owning worker may call this.
+    #[inline(always)]
+    pub fn count(&self, bytes: u16) {
+        self.packets.add(1);
+        self.bytes.add(u64::from(bytes));
+    }
+}
+
 /// The counters of a real server, as `ipvsadm --stats` shows them, and its connections of now.
 #[derive(Debug, Default)]
 pub struct ServerCells {
     /// Connections ever bound.
     pub conns: Cell,
-    /// Packets from clients.
-    pub in_packets: Cell,
-    /// Packets to clients.
-    pub out_packets: Cell,
-    /// Bytes from clients, from the IP header on.
-    pub in_bytes: Cell,
-    /// Bytes to clients, from the IP header on.
-    pub out_bytes: Cell,
+    /// From clients, and to clients, by [`crate::conn::Direction`].
+    pub traffic: [Traffic; 2],
     /// Active connections now (`SEMANTICS.md` section 3).
     pub active: Cell,
     /// Inactive connections now.
@@ -72,14 +84,8 @@ pub struct ServerCells {
 pub struct ServiceCells {
     /// Connections ever bound.
     pub conns: Cell,
-    /// Packets from clients.
-    pub in_packets: Cell,
-    /// Packets to clients.
-    pub out_packets: Cell,
-    /// Bytes from clients, from the IP header on.
-    pub in_bytes: Cell,
-    /// Bytes to clients, from the IP header on.
-    pub out_bytes: Cell,
+    /// From clients, and to clients, by [`crate::conn::Direction`].
+    pub traffic: [Traffic; 2],
 }
 
 /// Every packet is in exactly one of these sums:

@@ -34,7 +34,7 @@ impl Frame for BenchFrame {
         &self.buffer[usize::from(self.start)..][..usize::from(self.len)]
     }
 
-    #[inline]
+    #[inline(always)]
     fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buffer[usize::from(self.start)..][..usize::from(self.len)]
     }

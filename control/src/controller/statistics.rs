@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use sluice_dataplane::service::ServiceSpec;
-use sluice_dataplane::stats::{Cell, ServerCells, ServiceCells, WorkerCells};
+use sluice_dataplane::stats::{Cell, ServerCells, ServiceCells, Traffic, WorkerCells};
 use tracing::info;
 
 use super::view::to_json;
@@ -150,6 +150,17 @@ impl Controller {
     }
 }
 
+/// In the order of [`Sums`].
+fn all<'a>(conns: &'a Cell, inward: &'a Traffic, outward: &'a Traffic) -> [&'a Cell; 5] {
+    [
+        conns,
+        &inward.packets,
+        &outward.packets,
+        &inward.bytes,
+        &outward.bytes,
+    ]
+}
+
 /// A service's counters over all workers.
 pub(super) fn of_service<'a>(cells: impl Iterator<Item = &'a WorkerCells>, index: u32) -> Sums {
     sum(cells
@@ -157,12 +168,9 @@ pub(super) fn of_service<'a>(cells: impl Iterator<Item = &'a WorkerCells>, index
         .map(|cell| {
             let ServiceCells {
                 conns,
-                in_packets,
-                out_packets,
-                in_bytes,
-                out_bytes,
+                traffic: [inward, outward],
             } = &**cell;
-            [conns, in_packets, out_packets, in_bytes, out_bytes]
+            all(conns, inward, outward)
         }))
 }
 
@@ -173,13 +181,10 @@ pub(super) fn of_server<'a>(cells: impl Iterator<Item = &'a WorkerCells>, index:
         .map(|cell| {
             let ServerCells {
                 conns,
-                in_packets,
-                out_packets,
-                in_bytes,
-                out_bytes,
+                traffic: [inward, outward],
                 ..
             } = &**cell;
-            [conns, in_packets, out_packets, in_bytes, out_bytes]
+            all(conns, inward, outward)
         }))
 }
 

@@ -222,7 +222,7 @@ fn counters_are_sums_over_workers_and_a_new_service_starts_at_zero() {
     let mut rig = with_a_server(2);
     for worker in &rig.1.channels {
         worker.cells.services[0].conns.add(2);
-        worker.cells.services[0].in_bytes.add(70);
+        worker.cells.services[0].traffic[0].bytes.add(70);
         worker.cells.servers[0].conns.add(2);
         worker.cells.servers[0].active.add(1);
         worker.cells.books.drops[0].add(4);
@@ -269,7 +269,7 @@ fn zeroing_a_service_leaves_others_and_zeroing_all_takes_the_totals_too() {
     ok(&mut rig, "service_add", json!({"service": dns}));
     for worker in &rig.1.channels {
         worker.cells.services[0].conns.add(2);
-        worker.cells.servers[0].in_packets.add(300);
+        worker.cells.servers[0].traffic[0].packets.add(300);
         worker.cells.servers[0].active.set(1);
         worker.cells.services[1].conns.add(5);
     }
@@ -331,8 +331,12 @@ fn a_deleted_server_is_forgotten_two_minutes_after_its_last_connection() {
 #[test]
 fn rates_are_estimated_every_two_seconds() {
     let mut rig = with_a_server(1);
-    rig.1.channels[0].cells.services[0].in_packets.add(300);
-    rig.1.channels[0].cells.servers[0].in_packets.add(300);
+    rig.1.channels[0].cells.services[0].traffic[0]
+        .packets
+        .add(300);
+    rig.1.channels[0].cells.servers[0].traffic[0]
+        .packets
+        .add(300);
     rig.0.tick(Duration::from_millis(1999));
     let listed = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
     assert_eq!(listed["rates"]["in_pps"], 0);

@@ -218,7 +218,8 @@ impl KernelSide {
 /// A worker's last word: what came in and where it went, now that nothing changes any more.
 fn say_books(worker: usize, cells: &WorkerCells) {
     let books = &cells.books;
-    let served = |cells: &ServiceCells| cells.in_packets.read() + cells.out_packets.read();
+    let served =
+        |cells: &ServiceCells| cells.traffic[0].packets.read() + cells.traffic[1].packets.read();
     info!(
         worker,
         rx = books.rx.read(),

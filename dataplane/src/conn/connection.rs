@@ -255,7 +255,7 @@ impl Conn {
     }
 
     /// The real server.
-    #[inline]
+    #[inline(always)]
     pub fn server(&self) -> Endpoint {
         if self.translated() {
             return self.ends[1].src();

@@ -87,14 +87,6 @@ pub struct Ends {
 }
 
 impl Ends {
-    /// No packet's.
-    pub(crate) const NONE: Self = Self {
-        src: U32::ZERO,
-        dst: U32::ZERO,
-        src_port: U16::ZERO,
-        dst_port: U16::ZERO,
-    };
-
     /// From one endpoint to another.
     pub fn new(src: Endpoint, dst: Endpoint) -> Self {
         Self {

@@ -44,6 +44,18 @@ pub enum Viewpoint {
     ClientOnly = 2,
 }
 
+impl Viewpoint {
+    /// Of a packet to the server, or from it, of a connection whose server was not seen, or was.
+    #[inline]
+    pub fn new(to_server: bool, no_output: bool) -> Self {
+        match (to_server, no_output) {
+            (false, _) => Self::Server,
+            (true, true) => Self::ClientOnly,
+            (true, false) => Self::Client,
+        }
+    }
+}
+
 /// Columns `NO ES SS SR FW TW CL CW LA LI SA`, rows SYN, FIN, ACK, RST.
 type Table = [[TcpState; 11]; 4];
 
@@ -109,10 +121,7 @@ impl TcpState {
     /// with none of them.
     #[inline]
     pub fn after(self, flags: u8, viewpoint: Viewpoint, set: TcpTables) -> Self {
-        const ROWS: [u8; 32] = rows();
-        let row = ROWS[usize::from(flags & 31)];
-        let tables = &set.0[viewpoint as usize];
-        tables[usize::from(row)][self as usize & 15]
+        set.0[viewpoint as usize][usize::from(flags & 31)][self as usize & 15]
     }
 
     /// Whether a connection in this state counts as active (`SEMANTICS.md` section 3).
@@ -165,8 +174,8 @@ const fn rows() -> [u8; 32] {
     rows
 }
 
-/// A table with its fifth row, as wide as a power of two so that no index needs a check.
-type Filled = [[TcpState; 16]; 5];
+/// A table with a row for all control bits, and as wide as a power of two, so that no index needs a check and none a detour.
+type Filled = [[TcpState; 16]; 32];
 
 /// By [`Viewpoint`].
 static NORMAL: [Filled; 3] = [
@@ -182,15 +191,17 @@ static SECURE: [Filled; 3] = [
 ];
 
 const fn filled(table: Table) -> Filled {
-    let mut filled = [[TcpState::Close; 16]; 5];
-    let mut row = 0;
-    while row < table.len() {
+    let rows = rows();
+    let mut filled = [[TcpState::Close; 16]; 32];
+    let mut flags = 0;
+    while flags < rows.len() {
+        let row = rows[flags] as usize;
         let mut column = 0;
-        while column < table[row].len() {
-            filled[row][column] = table[row][column];
+        while row < table.len() && column < table[row].len() {
+            filled[flags][column] = table[row][column];
             column += 1;
         }
-        row += 1;
+        flags += 1;
     }
     filled
 }

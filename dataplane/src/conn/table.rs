@@ -1,7 +1,7 @@
 //! This worker's connections, found by either of their two keys.
 //!
 //! Used in stages over a burst: [`ConnTable::hash`] and [`ConnTable::prefetch`] all keys, [`ConnTable::guess`] all
-//! connections, [`ConnTable::confirms`] each guess, or [`ConnTable::lookup`]. A hit stays valid until its connection is removed;
+//! connections, [`ConnTable::confirm`] each guess, or [`ConnTable::lookup`]. A hit stays valid until its connection is removed;
 //! [`ConnTable::removals`] tells whether that may have happened since. Preallocated: neither insert nor remove allocates.
 
 use super::connection::Conn;
@@ -46,6 +46,29 @@ pub struct Hit {
     pub id: ConnId,
     /// The direction of the packet that has this key.
     pub direction: Direction,
+}
+
+/// A connection that a packet may belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Guess(u32);
+
+impl Guess {
+    /// No connection: its place is past the end of every table.
+    pub const NONE: Self = Self(u32::MAX);
+
+    #[inline(always)]
+    fn index(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+
+    #[inline(always)]
+    fn direction(self) -> Direction {
+        if self.0 & 1 == 0 {
+            Direction::ToServer
+        } else {
+            Direction::ToClient
+        }
+    }
 }
 
 impl Hit {
@@ -156,16 +179,29 @@ impl ConnTable {
 
     /// The connection that `hash` likely leads to, which is hinted to be read soon.
     #[inline(always)]
-    pub fn guess(&self, hash: Hash) -> Option<Hit> {
-        let hit = Hit::new(self.index.candidate(hash.0)?);
-        crate::prefetch::read(&self.conns[hit.id.index()]);
-        Some(hit)
+    pub fn guess(&self, hash: Hash) -> Guess {
+        let Some(reference) = self.index.candidate(hash.0) else {
+            return Guess::NONE;
+        };
+        let guess = Guess(reference.value());
+        if let Some(conn) = self.conns.get(guess.index()) {
+            crate::prefetch::read(conn);
+        }
+        guess
     }
 
-    /// Whether a guess, made since the last removal, was right.
+    /// The connection of a guess made since the last removal, if it was right.
     #[inline(always)]
-    pub fn confirms(&self, guess: Hit, protocol: Protocol, ends: &Ends) -> bool {
-        self.conns[guess.id.index()].is(guess.direction, protocol, ends)
+    pub fn confirm(
+        &mut self,
+        guess: Guess,
+        protocol: Protocol,
+        ends: &Ends,
+    ) -> Option<(&mut Conn, Direction)> {
+        let direction = guess.direction();
+        let conn = self.conns.get_mut(guess.index())?;
+        conn.is(direction, protocol, ends)
+            .then_some((conn, direction))
     }
 
     /// The connection that a packet with this hash belongs to.

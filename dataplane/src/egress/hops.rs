@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 
 use super::Mac;
 use crate::command::PortId;
-use crate::time::Ticks;
+use crate::time::{Span, Ticks};
 
 /// A remembered next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +43,8 @@ pub(crate) struct ReadyHop {
     pub(crate) hop: Hop,
     /// Destination and source address of the frame.
     pub(crate) macs: [u8; 12],
-    /// When control was last told that it is in use.
-    pub(crate) reported: Ticks,
+    /// When control shall be told again that it is in use.
+    pub(crate) report_at: Ticks,
 }
 
 /// All next hops in use by one worker.
@@ -69,15 +69,23 @@ impl Hops {
 
     /// The hop that a connection remembers, unless routes changed since.
     #[inline]
-    pub(crate) fn ready(&mut self, reference: HopRef) -> Option<&mut ReadyHop> {
+    pub(crate) fn ready(&self, reference: HopRef) -> Option<&ReadyHop> {
         if reference.epoch != self.epoch {
             return None;
         }
-        self.entries.get_mut(usize::from(reference.entry))
+        self.entries.get(usize::from(reference.entry))
     }
 
-    /// Remembers a hop whose MAC is known. [`HopRef::NONE`] when there are too many.
-    pub(crate) fn remember(&mut self, hop: Hop, dst: Mac, src: Mac, now: Ticks) -> HopRef {
+    /// Remembers a hop whose MAC is known, and which control has just been told of if it wants to hear every `again`.
+    /// [`HopRef::NONE`] when there are too many.
+    pub(crate) fn remember(
+        &mut self,
+        hop: Hop,
+        dst: Mac,
+        src: Mac,
+        now: Ticks,
+        again: Span,
+    ) -> HopRef {
         let entry = match self.by_hop.get(&hop) {
             Some(entry) => *entry,
             None if self.entries.len() < Self::MAX => {
@@ -85,13 +93,17 @@ impl Hops {
                 self.entries.push(ReadyHop {
                     hop,
                     macs: macs(dst, src),
-                    reported: now,
+                    report_at: now,
                 });
                 self.by_hop.insert(hop, entry);
                 entry
             }
             None => return HopRef::NONE,
         };
+        let ready = &mut self.entries[usize::from(entry)];
+        if now >= ready.report_at {
+            ready.report_at = now + again;
+        }
         HopRef {
             entry,
             epoch: self.epoch,
@@ -140,9 +152,9 @@ mod tests {
     fn a_reference_holds_until_routes_change() {
         let mut hops = Hops::new();
         assert!(hops.ready(HopRef::NONE).is_none());
-        let reference = hops.remember(HOP, Mac([1; 6]), Mac([2; 6]), Ticks(0));
+        let reference = hops.remember(HOP, Mac([1; 6]), Mac([2; 6]), Ticks(0), Span(5));
         assert_eq!(
-            hops.remember(HOP, Mac([1; 6]), Mac([2; 6]), Ticks(0)),
+            hops.remember(HOP, Mac([1; 6]), Mac([2; 6]), Ticks(0), Span(5)),
             reference
         );
         hops.moved(PortId(1), HOP.neighbour, Mac([9; 6]));

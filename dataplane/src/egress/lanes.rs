@@ -89,7 +89,7 @@ impl<P: Port> Lanes<P> {
         self.lanes[usize::from(port.0)].silent >= SILENT
     }
 
-    /// Receives a burst, counted.
+    /// Receives a burst, counted; its frames will soon be in the cache.
     pub(crate) fn receive(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
         let lane = &mut self.lanes[usize::from(port.0)];
         let books = &self.cells.books;
@@ -97,9 +97,12 @@ impl<P: Port> Lanes<P> {
         if lane.worker_port.port.rx(burst) > 0 {
             lane.silent = 0;
             books.rx.add(burst.len() as u64);
-            books
-                .rx_bytes
-                .add(burst.iter().map(|frame| frame.bytes().len() as u64).sum());
+            let mut bytes = 0;
+            for frame in burst.iter() {
+                frame.prefetch();
+                bytes += frame.bytes().len() as u64;
+            }
+            books.rx_bytes.add(bytes);
         }
         let refused = lane.worker_port.port.refused();
         if refused.oversize > 0 {
@@ -127,12 +130,20 @@ impl<P: Port> Lanes<P> {
     #[inline(always)]
     pub(crate) fn send(&mut self, port: PortId, frame: P::Frame) {
         let at = usize::from(port.0);
-        if self.lanes[at].out.is_full() {
-            self.flush_port(at);
-        }
         let lane = &mut self.lanes[at];
-        lane.out_bytes += frame.bytes().len() as u64;
-        lane.out.push(frame);
+        let len = frame.bytes().len() as u64;
+        match lane.out.try_push(frame) {
+            Ok(()) => lane.out_bytes += len,
+            Err(full) => self.flush_and_send(at, full.element()),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn flush_and_send(&mut self, at: usize, frame: P::Frame) {
+        self.flush_port(at);
+        self.lanes[at].out_bytes += frame.bytes().len() as u64;
+        self.lanes[at].out.push(frame);
     }
 
     /// Gives a frame, as it came off the wire, to the kernel.

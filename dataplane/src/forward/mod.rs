@@ -3,7 +3,7 @@
 //!
 //! The order is IPVS's (`SEMANTICS.md` section 7): route, TTL, MTU, rewrite or encapsulate, transmit. Nothing of
 //! a packet is changed before it is certain that it goes out. A packet of a connection that remembers its next hop, and with which
-//! nothing is out of the ordinary, takes [`Forwarder::forward`]'s short way; all others look everything up.
+//! nothing is out of the ordinary, never gets here ([`crate::pipeline`]); all others look everything up.
 
 mod fragment;
 mod icmp;
@@ -16,8 +16,9 @@ use std::sync::Arc;
 use rtrb::Producer;
 
 pub(crate) use self::icmp::ErrorBudget;
-pub(crate) use self::plan::Plan;
 use self::plan::Translation;
+pub(crate) use self::plan::{Plan, TUNNEL_OVERHEAD};
+pub(crate) use self::tunnel::Inner;
 use crate::command::{Event, PortId};
 use crate::conn::{Conn, Direction};
 use crate::drop_reason::DropReason;
@@ -28,9 +29,8 @@ use crate::packet::icmp::Problem;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::tcp::Tcp;
 use crate::packet::udp::Udp;
-use crate::packet::usual::Usual;
 use crate::parse::Flow;
-use crate::service::{Method, Protocol};
+use crate::service::Protocol;
 use crate::stats::WorkerCells;
 use crate::time::{Span, Ticks};
 
@@ -61,58 +61,21 @@ enum Way {
 }
 
 impl<P: Port> Forwarder<P> {
-    /// Sends a packet of `conn` on, or says why not: `flow` describes `frame`, which came in on `port`.
-    #[inline(always)]
+    /// Sends a packet of `conn` on, or says why not: `flow` describes `frame`, which came in on `port`. The connection
+    /// remembers the next hop, so that the next packet may go the short way.
     pub(crate) fn forward(
         &mut self,
         port: PortId,
-        mut frame: P::Frame,
+        frame: P::Frame,
         flow: &Flow,
         conn: &mut Conn,
         direction: Direction,
     ) {
-        let remembered = conn.hops[direction as usize];
-        let Some(ready) = self.hops.ready(remembered) else {
-            let plan = Plan::new(conn, direction);
-            conn.hops[direction as usize] = self.look_up_and_forward(port, frame, flow, &plan);
-            return;
-        };
-        let (hop, macs) = (ready.hop, ready.macs);
-        let translated = conn.translated();
-        let tunnel = conn.method() == Method::Tun && direction == Direction::ToServer;
-        let overhead = if tunnel { plan::TUNNEL_OVERHEAD } else { 0 };
-        let long = u32::from(flow.total_len) + u32::from(overhead) > u32::from(hop.mtu);
-        let fill_in = flow.no_checksum && translated;
-        let report = self.now - ready.reported >= self.report_again;
-        if long || flow.ttl <= 1 || fill_in || report {
-            ready.reported = self.now;
-            self.look_up_and_forward(port, frame, flow, &Plan::new(conn, direction));
-            return;
-        }
-        match Usual::view_mut(frame.bytes_mut()) {
-            Some(usual) if flow.header_len == Ipv4::LEN as u8 => {
-                if translated {
-                    let Translation { ends, delta } = Translation::new(conn, direction);
-                    usual.translate(macs, ends, delta);
-                } else {
-                    usual.pass_on(macs);
-                }
-            }
-            _ => {
-                let translation = translated.then(|| Translation::new(conn, direction));
-                change(&mut frame, flow, translation, macs);
-            }
-        }
-        frame.truncate(Ethernet::LEN + usize::from(flow.total_len));
-        if tunnel && !self.encapsulate(&mut frame, &hop, conn.server().addr) {
-            return self.lanes.discard(frame, DropReason::NoHeadroom);
-        }
-        self.lanes.send(hop.port, frame);
+        let plan = Plan::new(conn, direction);
+        conn.hops[direction as usize] = self.look_up_and_forward(port, frame, flow, &plan);
     }
 
-    /// The long way. Returns the next hop, for the connection to remember.
-    #[cold]
-    #[inline(never)]
+    /// Returns the next hop, for the connection to remember.
     fn look_up_and_forward(
         &mut self,
         port: PortId,
@@ -140,7 +103,8 @@ impl<P: Port> Forwarder<P> {
         match self.neighbours.mac((hop.port, hop.neighbour)) {
             Some(mac) => {
                 let own = self.lanes.mac(hop.port);
-                self.hops.remember(*hop, mac, own, self.now)
+                self.hops
+                    .remember(*hop, mac, own, self.now, self.report_again)
             }
             None => HopRef::NONE,
         }
@@ -184,13 +148,17 @@ impl<P: Port> Forwarder<P> {
         }
         frame.truncate(Ethernet::LEN + usize::from(flow.total_len));
         // The Ethernet addresses are filled in when the next hop's is known.
-        change(&mut frame, flow, plan.translation, [0; 12]);
+        change(&mut frame, flow, plan.translation);
         if plan.translation.is_some() && flow.no_checksum {
             let offload = self.lanes.offloads(hop.port).udp_checksum && !too_long;
             fill_in_udp_checksum(&mut frame, flow, offload);
         }
-        if plan.tunnel && !self.encapsulate(&mut frame, hop, plan.to) {
-            return self.lanes.discard(frame, DropReason::NoHeadroom);
+        if plan.tunnel {
+            let inner = Inner::of(&frame.bytes()[Ethernet::LEN..]);
+            let Some(inner) = inner else { lost_header() };
+            if !self.encapsulate(&mut frame, &inner, hop, plan.to) {
+                return self.lanes.discard(frame, DropReason::NoHeadroom);
+            }
         }
         if too_long {
             self.fragment(frame, hop)
@@ -318,15 +286,10 @@ impl<P: Port> Forwarder<P> {
     }
 }
 
-/// All that changes in a packet that is passed on, but for an outer header: Ethernet addresses, TTL, addresses, ports.
+/// All that changes in a packet that is passed on, but for headers in front of its own: TTL, addresses, ports.
 /// Checksums follow by difference (RFC 1624), so a wrong one stays wrong.
-#[cold]
-#[inline(never)]
-fn change(frame: &mut impl Frame, flow: &Flow, to: Option<Translation>, macs: [u8; 12]) {
-    let Ok((ethernet, packet)) = Ethernet::view_mut(frame.bytes_mut()) else {
-        lost_header()
-    };
-    ethernet.readdress(macs);
+fn change(frame: &mut impl Frame, flow: &Flow, to: Option<Translation>) {
+    let packet = &mut frame.bytes_mut()[Ethernet::LEN..];
     let Ok((ip, _)) = Ipv4::view_mut(packet) else {
         lost_header()
     };

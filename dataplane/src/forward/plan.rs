@@ -27,7 +27,7 @@ pub(crate) struct Translation {
 }
 
 /// Bytes that a tunnel adds.
-pub(super) const TUNNEL_OVERHEAD: u16 = Ipv4::LEN as u16;
+pub(crate) const TUNNEL_OVERHEAD: u16 = Ipv4::LEN as u16;
 
 impl Translation {
     /// For a packet of `conn`, a translated connection, that goes `direction`.

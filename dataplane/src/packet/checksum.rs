@@ -34,11 +34,12 @@ impl Sum {
     /// section 2), so it is taken in the machine's own.
     #[inline]
     pub fn is_right(header: &[u8; 20]) -> bool {
-        let (words, _) = header.as_chunks::<4>();
-        let sum: u64 = words
-            .iter()
-            .map(|word| u64::from(u32::from_ne_bytes(*word)))
-            .sum();
+        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
+        let (sum, carry) = u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+            .overflowing_add(u64::from_ne_bytes([i, j, k, l, m, n, o, p]));
+        let rest = u32::from_ne_bytes([q, r, s, t]);
+        // Halves, so that the carries have room.
+        let sum = (sum >> 32) + (sum & 0xffff_ffff) + u64::from(rest) + u64::from(carry);
         Self(sum).folded() == 0xffff
     }
 

@@ -84,6 +84,7 @@ impl Ipv4 {
     }
 
     /// A header of our own, its checksum filled in.
+    #[inline(always)]
     pub fn new(header: &NewHeader) -> Self {
         let mut ip = Self {
             version_ihl: 0x45,

@@ -11,6 +11,7 @@ use super::ethernet::{self, Ethernet};
 use super::ipv4::{DF, Ipv4, MF, OFFSET, protocol};
 use crate::conn::{Delta, Ends};
 use crate::egress::Mac;
+use crate::service::Protocol;
 
 /// Headers of a TCP packet without IP options in an Ethernet frame (RFC 791, RFC 9293); of a UDP packet (RFC 768) with what follows
 /// it, which in a short packet is padding.
@@ -19,8 +20,9 @@ use crate::egress::Mac;
 pub(crate) struct Usual {
     /// Destination, then source.
     macs: [u8; 12],
-    /// EtherType, IP version and header length, type of service.
-    kind: [u8; 4],
+    ether_type: U16,
+    version_ihl: u8,
+    tos: u8,
     total_len: U16,
     id: U16,
     flags_offset: U16,
@@ -55,30 +57,25 @@ impl Usual {
         Self::mut_from_prefix(frame).ok().map(|(usual, _)| usual)
     }
 
-    /// Whether it is addressed to `mac` and is IPv4 without options, no fragment, with a right header checksum. Computed without
-    /// branches: nearly always the answer is yes.
+    /// Whether it is addressed to `mac` and is IPv4 without options, no fragment, with a right header checksum. Looks at
+    /// whole words and decides once: nearly always the answer is yes.
     #[inline(always)]
     pub(crate) fn is_right(&self, mac: Mac) -> bool {
+        /// EtherType, IP version and header length; the type of service is not looked at.
         const KIND: [u8; 4] = [(ethernet::IPV4 >> 8) as u8, ethernet::IPV4 as u8, 0x45, 0];
-        const LOOK_AT: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
-        const FRAGMENT: u16 = MF | OFFSET;
-        let [a, b, c, d, e, f, ..] = self.macs;
-        let to = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
+        const KIND_MASK: u32 = u32::from_ne_bytes([0xff, 0xff, 0xff, 0]);
+        const MAC_MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0]);
+        const FRAGMENT: u16 = (MF | OFFSET).to_be();
+        let bytes: &[u8; Self::LEN] = zerocopy::transmute_ref!(self);
         let [a, b, c, d, e, f] = mac.0;
         let us = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
-        let kind = (u32::from_ne_bytes(self.kind) ^ u32::from_ne_bytes(KIND)) & LOOK_AT;
-        let fragment = self.flags_offset.get() & FRAGMENT;
-        let wrong = (to ^ us) | u64::from(kind) | u64::from(fragment);
-        wrong == 0 && self.sum_is_right()
-    }
-
-    #[inline(always)]
-    fn sum_is_right(&self) -> bool {
-        let bytes: &[u8; Self::LEN] = zerocopy::transmute_ref!(self);
-        match bytes[Ethernet::LEN..].first_chunk() {
-            Some(header) => Sum::is_right(header),
-            None => false,
-        }
+        let to = u64::from_ne_bytes(piece(bytes, 0));
+        let kind = u32::from_ne_bytes(piece(bytes, 12));
+        let fragment = u16::from_ne_bytes(piece(bytes, 20));
+        let wrong = (to ^ us) & MAC_MASK
+            | u64::from((kind ^ u32::from_ne_bytes(KIND)) & KIND_MASK)
+            | u64::from(fragment & FRAGMENT);
+        wrong == 0 && Sum::is_right(&piece(bytes, Ethernet::LEN))
     }
 
     /// Bytes of the IP packet.
@@ -93,10 +90,26 @@ impl Usual {
         self.flags_offset.get() & DF != 0
     }
 
+    /// Type of service, ECN included.
+    #[inline(always)]
+    pub(crate) fn tos(&self) -> u8 {
+        self.tos
+    }
+
     /// Time to live.
     #[inline(always)]
     pub(crate) fn ttl(&self) -> u8 {
         self.ttl
+    }
+
+    /// TCP or UDP, of a packet that is one of them.
+    #[inline(always)]
+    pub(crate) fn transport(&self) -> Protocol {
+        if self.protocol == protocol::TCP {
+            Protocol::Tcp
+        } else {
+            Protocol::Udp
+        }
     }
 
     /// Protocol of the payload.
@@ -125,16 +138,22 @@ impl Usual {
 
     /// Addresses the frame (destination, then source) and takes one off the TTL, which must not be zero.
     #[inline(always)]
-    pub(crate) fn pass_on(&mut self, macs: [u8; 12]) {
-        self.macs = macs;
-        self.take_ttl(0);
+    pub(crate) fn pass_on(&mut self, macs: &[u8; 12]) {
+        self.macs = *macs;
+        self.take_ttl();
+    }
+
+    /// Takes one off the TTL, which must not be zero; the checksum follows.
+    #[inline(always)]
+    pub(crate) fn take_ttl(&mut self) {
+        self.patch(0);
     }
 
     /// Like [`Usual::pass_on`] with other addresses and ports; `delta` is what they add to the sums (RFC 1624, equation 3).
     #[inline(always)]
-    pub(crate) fn translate(&mut self, macs: [u8; 12], ends: Ends, delta: Delta) {
-        self.macs = macs;
-        self.take_ttl(delta.ip);
+    pub(crate) fn translate(&mut self, macs: &[u8; 12], ends: Ends, delta: Delta) {
+        self.macs = *macs;
+        self.patch(delta.ip);
         self.ends = ends;
         if self.protocol == protocol::TCP {
             let sum = Sum::of_checksum(self.tcp_checksum.get()).word(delta.l4);
@@ -149,11 +168,20 @@ impl Usual {
     }
 
     #[inline(always)]
-    fn take_ttl(&mut self, delta: u16) {
+    fn patch(&mut self, delta: u16) {
         self.ttl = self.ttl.wrapping_sub(1);
         let sum = Sum::of_checksum(self.checksum.get());
         let sum = sum.word(Ipv4::TTL_LESS).word(delta);
         self.checksum.set(sum.checksum());
+    }
+}
+
+/// `N` bytes from `at` on.
+#[inline(always)]
+fn piece<const N: usize>(bytes: &[u8; Usual::LEN], at: usize) -> [u8; N] {
+    match bytes[at..].first_chunk() {
+        Some(piece) => *piece,
+        None => unreachable!("pieces end with the headers"),
     }
 }
 

@@ -38,8 +38,9 @@ fn nat_translates_both_ways_and_follows_the_state() {
         ),
         (1, 0, 1)
     );
-    assert_eq!((cells.in_packets.read(), cells.out_packets.read()), (2, 1));
-    assert_eq!((cells.in_bytes.read(), cells.out_bytes.read()), (85, 40));
+    let [inward, outward] = &cells.traffic;
+    assert_eq!((inward.packets.read(), outward.packets.read()), (2, 1));
+    assert_eq!((inward.bytes.read(), outward.bytes.read()), (85, 40));
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn one_packet_scheduling_leaves_nothing_behind_and_replies_unchanged() {
     let cells = &rig.cells.servers[1];
     let counts = [
         &cells.conns,
-        &cells.in_packets,
+        &cells.traffic[0].packets,
         &cells.active,
         &cells.inactive,
     ];

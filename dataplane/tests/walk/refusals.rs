@@ -86,7 +86,7 @@ fn a_packet_whose_ttl_runs_out_is_reported_and_counted_all_the_same() {
         (rig.drops(DropReason::TtlExceeded), rig.connections().len()),
         (1, 1)
     );
-    assert_eq!(rig.cells.services[0].in_packets.read(), 1);
+    assert_eq!(rig.cells.services[0].traffic[0].packets.read(), 1);
 }
 
 #[test]
