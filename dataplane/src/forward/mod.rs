@@ -18,7 +18,6 @@ use rtrb::Producer;
 pub(crate) use self::icmp::ErrorBudget;
 use self::plan::Translation;
 pub(crate) use self::plan::{Plan, TUNNEL_OVERHEAD};
-pub(crate) use self::tunnel::Inner;
 use crate::command::{Event, PortId};
 use crate::conn::{Conn, Direction};
 use crate::drop_reason::DropReason;
@@ -147,18 +146,14 @@ impl<P: Port> Forwarder<P> {
             return self.lanes.discard(frame, DropReason::FragmentationNeeded);
         }
         frame.truncate(Ethernet::LEN + usize::from(flow.total_len));
-        // The Ethernet addresses are filled in when the next hop's is known.
         change(&mut frame, flow, plan.translation);
         if plan.translation.is_some() && flow.no_checksum {
             let offload = self.lanes.offloads(hop.port).udp_checksum && !too_long;
             fill_in_udp_checksum(&mut frame, flow, offload);
         }
-        if plan.tunnel {
-            let inner = Inner::of(&frame.bytes()[Ethernet::LEN..]);
-            let Some(inner) = inner else { lost_header() };
-            if !self.encapsulate(&mut frame, &inner, hop, plan.to) {
-                return self.lanes.discard(frame, DropReason::NoHeadroom);
-            }
+        // The frame's addresses are filled in when the next hop's is known.
+        if plan.tunnel && !self.encapsulate(&mut frame, &[0; 12], hop.source, plan.to) {
+            return self.lanes.discard(frame, DropReason::NoHeadroom);
         }
         if too_long {
             self.fragment(frame, hop)

@@ -6,20 +6,9 @@ use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Forwarder;
-use crate::egress::Hop;
 use crate::io::{Frame, Port};
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::ipv4::{Ipv4, NewHeader, protocol};
-use crate::packet::usual::Usual;
-
-/// What of a packet shows outside.
-pub(crate) struct Inner {
-    macs: [u8; 12],
-    tos: u8,
-    ttl: u8,
-    total_len: u16,
-    dont_fragment: bool,
-}
 
 /// The front of a frame that is sent.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -28,77 +17,52 @@ struct Front {
     macs: [u8; 12],
     ether_type: U16,
     outer: Ipv4,
-}
-
-impl Inner {
-    /// Of a packet whose headers are viewed whole, in a frame with these addresses (destination, then source).
-    #[inline(always)]
-    pub(crate) fn usual(usual: &Usual, macs: [u8; 12]) -> Self {
-        Self {
-            macs,
-            tos: usual.tos(),
-            ttl: usual.ttl(),
-            total_len: usual.total_len(),
-            dont_fragment: usual.dont_fragment(),
-        }
-    }
-
-    /// Of any packet; the frame's addresses are filled in later.
-    pub(super) fn of(packet: &[u8]) -> Option<Self> {
-        let (ip, _) = Ipv4::view(packet).ok()?;
-        Some(Self {
-            macs: [0; 12],
-            tos: ip.tos(),
-            ttl: ip.ttl(),
-            total_len: ip.total_len(),
-            dont_fragment: ip.dont_fragment(),
-        })
-    }
+    inner: Ipv4,
 }
 
 impl<P: Port> Forwarder<P> {
-    /// Wraps the packet, which `inner` describes, in one to `server`. `false` when there is no headroom: then nothing
-    /// changed.
+    /// Wraps the packet in one from `source` to `server`, in a frame with these addresses (destination, then source). `false`
+    /// when there is no headroom: then nothing changed.
     #[inline(always)]
     pub(crate) fn encapsulate(
         &mut self,
         frame: &mut P::Frame,
-        inner: &Inner,
-        hop: &Hop,
+        macs: &[u8; 12],
+        source: Ipv4Addr,
         server: Ipv4Addr,
     ) -> bool {
         if !frame.push_front(Ipv4::LEN) {
             return false;
         }
-        let dont_fragment = inner.dont_fragment && self.pmtu_disc;
+        let Ok((front, _)) = Front::mut_from_prefix(frame.bytes_mut()) else {
+            unreachable!("the frame has an IP header, and has just grown by another");
+        };
+        let inner = &front.inner;
+        let dont_fragment = inner.dont_fragment() && self.pmtu_disc;
         let id = if dont_fragment {
             0
         } else {
             self.next_ip_id = self.next_ip_id.wrapping_add(1);
             self.next_ip_id
         };
-        let outer = Ipv4::new(&NewHeader {
-            tos: outer_tos(inner.tos),
-            total_len: inner.total_len + Ipv4::LEN as u16,
+        front.outer = Ipv4::new(&NewHeader {
+            tos: outer_tos(inner.tos()),
+            total_len: inner.total_len() + Ipv4::LEN as u16,
             id,
             dont_fragment,
-            ttl: inner.ttl,
+            ttl: inner.ttl(),
             protocol: protocol::IPIP,
-            src: hop.source,
+            src: source,
             dst: server,
         });
-        let Ok((front, _)) = Front::mut_from_prefix(frame.bytes_mut()) else {
-            unreachable!("the frame has just grown by an IP header");
-        };
-        front.macs = inner.macs;
         front.ether_type = U16::new(ethernet::IPV4);
-        front.outer = outer;
+        front.macs = *macs;
         true
     }
 }
 
 /// The frame's Ethernet header and the packet's own begin so far apart.
-const _: () = assert!(size_of::<Front>() == Ethernet::LEN + Ipv4::LEN);
+const _: () = assert!(size_of::<Front>() == Ethernet::LEN + 2 * Ipv4::LEN);
 
 /// The TOS is copied, but "congestion experienced" becomes ECT(0): the tunnel's end could not tell whose it is.
 fn outer_tos(inner: u8) -> u8 {

@@ -90,12 +90,6 @@ impl Usual {
         self.flags_offset.get() & DF != 0
     }
 
-    /// Type of service, ECN included.
-    #[inline(always)]
-    pub(crate) fn tos(&self) -> u8 {
-        self.tos
-    }
-
     /// Time to live.
     #[inline(always)]
     pub(crate) fn ttl(&self) -> u8 {

@@ -9,7 +9,7 @@ use crate::command::PortId;
 use crate::conn::state::Viewpoint;
 use crate::conn::{Control, Direction, Guess};
 use crate::drop_reason::DropReason;
-use crate::forward::{Inner, TUNNEL_OVERHEAD};
+use crate::forward::TUNNEL_OVERHEAD;
 use crate::io::{Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::tcp;
@@ -58,8 +58,11 @@ impl<P: Port> Pipeline<P> {
             return None;
         }
 
-        conn.packets = conn.packets.saturating_add(u8::from(to_server));
-        conn.no_output &= to_server;
+        if to_server {
+            conn.packets = conn.packets.saturating_add(1);
+        } else {
+            conn.no_output = false;
+        }
         conn.seen = self.grain.short();
         let at = direction as usize;
         self.cells.servers[conn.rs as usize].traffic[at].count(total_len);
@@ -67,10 +70,9 @@ impl<P: Port> Pipeline<P> {
         let out = hop.hop.port;
         if tunnel {
             usual.take_ttl();
-            let (hop, inner) = (hop.hop, Inner::usual(usual, hop.macs));
             frame.truncate(Ethernet::LEN + usize::from(total_len));
-            let server = conn.server().addr;
-            if !self.forwarder.encapsulate(frame, &inner, &hop, server) {
+            let (macs, source, server) = (hop.macs, hop.hop.source, conn.server().addr);
+            if !self.forwarder.encapsulate(frame, &macs, source, server) {
                 return Some(Err(DropReason::NoHeadroom));
             }
         } else {
