@@ -11,6 +11,8 @@ use crate::tunnel::Decapsulator;
 
 /// A second virtual address.
 const VIP2: &str = "10.0.0.3";
+/// Its packets are marked.
+const MARKED: &str = "10.0.0.4";
 
 /// The class room: two real servers that can be reached by every method, and the teacher's shell.
 struct Tour {
@@ -21,12 +23,14 @@ struct Tour {
 impl Tour {
     fn begin() -> Self {
         let rig = Rig::one_arm(2);
-        rig.appliance.ip(&format!("addr add {VIP2}/32 dev ex0"));
+        for vip in [VIP2, MARKED] {
+            rig.appliance.ip(&format!("addr add {vip}/32 dev ex0"));
+        }
         let mut servers = Vec::new();
         for (n, netns) in rig.servers.iter().enumerate() {
             // For NAT, the way back to the client leads through the balancer.
             netns.ip(&format!("route add 10.0.0.100/32 via {OWN}"));
-            for vip in [VIP, VIP2] {
+            for vip in [VIP, VIP2, MARKED] {
                 let line = format!("server setup-script --mode dr --vip {vip}");
                 run_script(netns, &Shell::on(&rig).sluice(&line));
             }
@@ -242,6 +246,16 @@ fn persistence_marks_and_every_listing() {
         listed.contains("FWM  5 wlc persistent 300 mask 255.255.255.0\n"),
         "{listed}"
     );
+    Shell::on(&tour.rig).sluice(&format!("mark add {mark} --destination {MARKED}/32"));
+    tour.type_in(&format!("-a -f {mark} -r 10.0.0.12 -g"));
+    tour.settle();
+    let one = tour.ask(&format!("{MARKED}:80"), 2);
+    let other = tour.ask(&format!("{MARKED}:8080"), 2);
+    assert!(one[0] == one[1] && one == other, "{one:?} {other:?}");
+    let connections = tour.type_in("-Lnc");
+    let template = |line: &&str| line.starts_with("IP ") && line.contains("10.0.0.0:0 ");
+    let templates = connections.lines().filter(template);
+    assert_eq!(templates.count(), 1, "{connections}");
     tour.type_in(&format!("-E -f {mark} -s rr"));
     tour.type_in(&format!("-e -f {mark} -r 10.0.0.11 -g -w 3"));
     tour.type_in(&format!("-d -f {mark} -r 10.0.0.11"));
