@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo run test conformance bench guard ceilings setup
+.PHONY: help demo run test conformance bench guard choices ceilings setup
 
 CONFIG ?=
 BENCH ?=
@@ -47,6 +47,10 @@ guard: ## count the walk's instructions a packet and hold them against perf/ceil
 	@.ci/setup build guard
 	@cargo build --quiet --release --locked --package sluice-perf --bin guard --bin walk_count
 	@target/release/guard
+
+choices: ## nanoseconds that a choice of each scheduler costs, with 10 and with 1,000 real servers
+	@.ci/setup build guard
+	@cargo run --quiet --release --locked --package sluice-perf --bin choice
 
 ceilings: ## write the walk's instructions a packet to perf/ceilings.toml: commit it with what changed them
 	@.ci/setup build guard

@@ -1,4 +1,7 @@
 //! A model of every scheduler's rule: `SEMANTICS.md` section 4 word by word, with scans and no structure that could go stale.
+//!
+//! Each rule has one seeded mistake (a tie decided the other way, a bound off by one), made when the model is `mutated`: the
+//! comparison with the schedulers must then find a difference, or it proves nothing.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -36,6 +39,8 @@ pub(super) struct Model {
     pub(super) dst: Ipv4Addr,
     pub(super) port: u16,
     pub(super) now: u64,
+    /// Makes its seeded mistake.
+    pub(super) mutated: bool,
     /// rr's pointer, wrr's `cl`; `None` for the sentinel.
     pointer: Option<u32>,
     /// wrr's `cw`, `mw` and `di`.
@@ -60,6 +65,7 @@ impl Model {
             dst: bench.flow.dst,
             port: bench.flow.src_port,
             now: 0,
+            mutated: false,
             pointer: None,
             wrr: [0, 0, 1],
             lblc: HashMap::new(),
@@ -88,7 +94,9 @@ impl Model {
     pub(super) fn delete(&mut self, number: u32) {
         let at = self.list.iter().position(|other| *other == number).unwrap();
         if self.kind == SchedulerKind::Rr && self.pointer == Some(number) {
-            self.pointer = at.checked_sub(1).map(|before| self.list[before]);
+            let predecessor = at.checked_sub(1).map(|before| self.list[before]);
+            // Mistake: goes on at the head.
+            self.pointer = predecessor.filter(|_| !self.mutated);
         }
         self.list.remove(at);
         self.wrr_edited();
@@ -113,6 +121,8 @@ impl Model {
             Kind::Sed => self.by_ratio(&self.list, |server| server.active + 1),
             Kind::Nq => self.nq(),
             Kind::Fo => self.heaviest(|_| true),
+            // Mistake: full with as many active connections as weight.
+            Kind::Ovf if self.mutated => self.heaviest(|server| server.active < server.weight),
             Kind::Ovf => self.heaviest(|server| server.active <= server.weight),
             Kind::Dh => self.dh(),
             Kind::Sh => self.sh(),
@@ -189,7 +199,9 @@ impl Model {
             if node > 0 {
                 let number = self.list[node - 1];
                 let server = self.server(number);
-                if !server.overloaded && server.weight >= cw {
+                // Mistake: a level not reached by its own weight.
+                let level = if self.mutated { cw + 1 } else { cw };
+                if !server.overloaded && server.weight >= level {
                     break Some(number);
                 }
                 if node == last && last_pass && restarted {
@@ -219,7 +231,9 @@ impl Model {
     fn lc(&self) -> Option<u32> {
         let mut best: Option<(u32, Server)> = None;
         for (number, server) in self.listed().filter(|(_, server)| server.usable()) {
-            if best.is_none_or(|(_, best)| server.overhead() < best.overhead()) {
+            // Mistake: the later of equals.
+            let tie = i128::from(self.mutated);
+            if best.is_none_or(|(_, best)| server.overhead() < best.overhead() + tie) {
                 best = Some((number, server));
             }
         }
@@ -233,7 +247,11 @@ impl Model {
             let better = match best {
                 None => server.usable(),
                 Some((_, best)) => {
-                    !server.overloaded && load(&best) * server.weight > load(&server) * best.weight
+                    let (kept, taken) = (load(&best) * server.weight, load(&server) * best.weight);
+                    // Mistake: the later of equals. Not where there is another one.
+                    let tie = self.mutated
+                        && !matches!(self.kind, SchedulerKind::Lblc | SchedulerKind::Lblcr);
+                    server.usable() && (kept > taken || tie && kept == taken)
                 }
             };
             if better {
@@ -254,7 +272,10 @@ impl Model {
     fn heaviest(&self, takes: fn(&Server) -> bool) -> Option<u32> {
         let mut best: Option<(u32, i128)> = None;
         for (number, server) in self.listed() {
-            if server.usable() && takes(&server) && best.is_none_or(|(_, w)| server.weight > w) {
+            // Mistake: the later of equals.
+            let tie = i128::from(self.mutated && self.kind == SchedulerKind::Fo);
+            let heavier = best.is_none_or(|(_, w)| server.weight > w - tie);
+            if server.usable() && takes(&server) && heavier {
                 best = Some((number, server.weight));
             }
         }
@@ -270,7 +291,9 @@ impl Model {
         while !self.list.is_empty() && buckets.len() < 256 {
             buckets.push(self.list[buckets.len() % self.list.len()]);
         }
-        let number = *buckets.get(hash32(self.dst.to_bits()))?;
+        // Mistake: the bucket beside.
+        let bucket = hash32(self.dst.to_bits()) ^ usize::from(self.mutated);
+        let number = *buckets.get(bucket)?;
         self.if_usable(number)
     }
 
@@ -278,7 +301,9 @@ impl Model {
         let mut buckets = Vec::new();
         while !self.list.is_empty() && buckets.len() < 256 {
             for (number, server) in self.listed() {
-                for _ in 0..server.weight.clamp(1, 256) {
+                // Mistake: the least share is two buckets.
+                let least = 1 + i128::from(self.mutated);
+                for _ in 0..server.weight.clamp(least, 256) {
                     buckets.push(number);
                 }
             }
@@ -329,7 +354,8 @@ impl Model {
             let endpoint = 0xc0a8_0100 + number + 80;
             let (offset, skip) = (
                 siphash13(k1, endpoint) % M,
-                siphash13(k2, endpoint) % (M - 1) + 1,
+                // Mistake: a stride of one less.
+                siphash13(k2, endpoint) % (M - 1) + u32::from(!self.mutated),
             );
             let turns = ((server.last_weight / divisor) >> shift).max(1);
             let mut order: Vec<u32> = (0..M).map(|j| (offset + j * skip) % M).collect();
@@ -365,7 +391,9 @@ impl Model {
 
     fn has_enough(&self, number: u32) -> bool {
         let server = self.server(number);
-        server.active > server.weight && self.listed().any(|(_, m)| 2 * m.active < m.weight)
+        // Mistake: as many active connections as weight are enough.
+        let bound = i128::from(self.mutated);
+        server.active > server.weight - bound && self.listed().any(|(_, m)| 2 * m.active < m.weight)
     }
 
     fn lblc(&mut self) -> Option<u32> {
