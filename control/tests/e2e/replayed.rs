@@ -29,13 +29,13 @@ use crate::shell::Shell;
 
 const SIDES: [Side; 2] = [Side::Client, Side::Server];
 /// Packets that are recorded may take so long to come out.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at the wires.
 const GLANCE: Duration = Duration::from_micros(50);
 /// A replay that takes no longer, pauses apart, is judged; listings show whole seconds.
 const PUNCTUAL: Duration = Duration::from_millis(900);
 /// How often a replay that was late is begun anew.
-const TRIES: usize = 5;
+const TRIES: usize = 20;
 /// Shorter gaps between steps need no waiting for.
 const SHORT: Duration = Duration::from_millis(200);
 
