@@ -358,12 +358,9 @@ impl<P: Port> Pipeline<P> {
 
     /// Files a place's timer, and notes that it is the one that counts.
     fn file(&mut self, id: ConnId, due: Grain) {
-        if !self.wheel.file(id, due) {
-            let table = &self.table;
-            self.wheel.retain(|timer| table.counts(timer));
-            let filed = self.wheel.file(id, due);
-            debug_assert!(filed, "the store has room for two timers a place");
-        }
+        let table = &self.table;
+        self.wheel
+            .file_for_place(id, due, |timer| table.counts(timer));
         let (armed, filed) = self.table.timer_of(id);
         (*armed, *filed) = (true, due.short());
     }

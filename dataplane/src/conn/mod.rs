@@ -17,7 +17,9 @@ pub use connection::{Conn, Control, Delta, Endpoint, NewConn};
 pub use key::{Direction, Ends, FlowKey};
 pub use table::{ConnId, ConnTable, Guess, Hash, Hit};
 
-/// Bytes that the connections of a worker take, with their timers: all of it is allocated when the worker starts.
+/// Bytes that the connections of a worker take, with their timers and templates: all of it is allocated when the worker starts.
 pub fn bytes_for(max_connections: usize) -> usize {
-    ConnTable::bytes_for(max_connections) + timer::TimerWheel::bytes_for(max_connections)
+    ConnTable::bytes_for(max_connections)
+        + timer::TimerWheel::bytes_for(max_connections)
+        + template::Templates::bytes_for(max_connections)
 }

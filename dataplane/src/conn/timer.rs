@@ -95,6 +95,16 @@ impl TimerWheel {
         self.place(timer, due.0)
     }
 
+    /// Files a deadline of `due` for a place whose older entries count no more; should such entries fill the store, those that
+    /// `counts` does not accept are swept out first.
+    pub fn file_for_place(&mut self, id: ConnId, due: Grain, counts: impl Fn(&Timer) -> bool) {
+        if !self.file(id, due) {
+            self.retain(counts);
+            let filed = self.file(id, due);
+            debug_assert!(filed, "the store has room for two timers a place");
+        }
+    }
+
     fn place(&mut self, timer: Timer, due: u64) -> bool {
         let at = ((due >> SLOT_SHIFT) + 1).max(self.next);
         if at - self.next < SLOTS {

@@ -356,6 +356,6 @@ fn fill_in_udp_checksum(frame: &mut impl Frame, flow: &Flow, offload: bool) {
             udp: true,
         });
     } else {
-        udp.set_checksum(whole.checksum());
+        udp.set_checksum(whole);
     }
 }

@@ -82,6 +82,15 @@ impl Sum {
     pub fn checksum(self) -> u16 {
         !self.folded()
     }
+
+    /// UDP's checksum: zero would mean that there is none, so all ones stand for it (RFC 768).
+    #[inline]
+    pub fn udp_checksum(self) -> u16 {
+        match self.checksum() {
+            0 => 0xffff,
+            checksum => checksum,
+        }
+    }
 }
 
 #[cfg(test)]

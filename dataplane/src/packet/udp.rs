@@ -61,7 +61,7 @@ impl Udp {
         self.src_port.set(src_port);
         self.dst_port.set(dst_port);
         if self.has_checksum() {
-            self.set_checksum(Sum::of_checksum(self.checksum.get()).word(delta).checksum());
+            self.set_checksum(Sum::of_checksum(self.checksum.get()).word(delta));
         }
     }
 
@@ -70,10 +70,9 @@ impl Udp {
         self.checksum.set(value);
     }
 
-    /// Sets a computed checksum; a result of zero is sent as all ones (RFC 768).
+    /// Sets the checksum that a sum comes to.
     #[inline]
-    pub fn set_checksum(&mut self, checksum: u16) {
-        self.checksum
-            .set(if checksum == 0 { 0xffff } else { checksum });
+    pub fn set_checksum(&mut self, sum: Sum) {
+        self.checksum.set(sum.udp_checksum());
     }
 }

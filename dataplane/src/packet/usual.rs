@@ -154,10 +154,7 @@ impl Usual {
             self.tcp_checksum.set(sum.checksum());
         } else if self.has_udp_checksum() {
             let sum = Sum::of_checksum(self.udp_checksum.get()).word(delta.l4);
-            // Zero would mean that there is none (RFC 768).
-            let checksum = sum.checksum();
-            let none = if checksum == 0 { 0xffff } else { 0 };
-            self.udp_checksum.set(checksum | none);
+            self.udp_checksum.set(sum.udp_checksum());
         }
     }
 
