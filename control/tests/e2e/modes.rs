@@ -132,6 +132,8 @@ fn an_upload_by_tunnel_learns_the_mtu() {
 
 /// Every request is answered, by the two servers in turn.
 fn share_evenly(rig: &Rig, service: &Service) {
+    // Clients whose ports the kernel chose would soon meet their own old connections.
+    rig.client.sysctl("ipv4/ip_local_port_range", "40000 40003");
     let to = service.address();
     let answers: Vec<_> = rig.client.run(|| {
         let request = |n| http_get(to).unwrap_or_else(|err| panic!("request {n}: {err:?}"));

@@ -4,7 +4,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -98,7 +99,7 @@ impl Server {
         seen.iter().map(|(peer, _)| *peer).collect()
     }
 
-    /// Whether a client with this port has connected since then. (Ports are used again.)
+    /// Whether a client with this port has connected since then. (Ports are used again, some time.)
     pub(crate) fn saw(&self, port: u16, since: Instant) -> bool {
         let seen = self.peers.0.lock().expect("no panic while held");
         let mut later = seen.iter().rev().take_while(|(_, at)| *at >= since);
@@ -149,12 +150,7 @@ pub(crate) fn http_get(server: SocketAddr) -> Result<String, Failure> {
 pub(crate) fn http_get_within(server: SocketAddr, patience: Duration) -> Result<String, Failure> {
     let begun = Instant::now();
     let failure = |port| move |error| Failure { port, begun, error };
-    let socket =
-        Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(failure(0))?;
-    let anywhere = SocketAddr::from(([0, 0, 0, 0], 0));
-    socket.bind(&anywhere.into()).map_err(failure(0))?;
-    let bound = socket.local_addr().map_err(failure(0))?;
-    let port = bound.as_socket().map_or(0, |addr| addr.port());
+    let (socket, port) = client_socket(Type::STREAM, Protocol::TCP).map_err(failure(0))?;
     socket
         .connect_timeout(&server.into(), patience)
         .and_then(|()| request(socket.into(), patience))
@@ -186,7 +182,9 @@ fn request(mut stream: TcpStream, patience: Duration) -> io::Result<String> {
 
 /// A TCP connection whose every step gives up after [`PATIENCE`].
 pub(crate) fn connect(server: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    let (socket, _) = client_socket(Type::STREAM, Protocol::TCP)?;
+    socket.connect_timeout(&server.into(), PATIENCE)?;
+    let stream = TcpStream::from(socket);
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
@@ -195,9 +193,31 @@ pub(crate) fn connect(server: SocketAddr) -> io::Result<TcpStream> {
 
 /// A UDP socket connected to `server`.
 pub(crate) fn udp_to(server: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.connect(server)?;
-    Ok(socket)
+    let (socket, _) = client_socket(Type::DGRAM, Protocol::UDP)?;
+    socket.connect(&server.into())?;
+    Ok(socket.into())
+}
+
+/// Clients' ports, below those that kernels choose.
+const CLIENT_PORTS: Range<u16> = 10_000..32_000;
+
+/// A socket bound to a port that no client of this process has had for long, and the port.
+///
+/// A kernel may choose one that was closed a moment ago. A SYN from there belongs to the old connection where replies pass
+/// us by, which then is in FIN_WAIT (`SEMANTICS.md` section 2, step 4), and goes to the old server.
+fn client_socket(kind: Type, protocol: Protocol) -> io::Result<(Socket, u16)> {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    loop {
+        let n = TAKEN.fetch_add(1, Ordering::Relaxed);
+        let port = CLIENT_PORTS.start + n % (CLIENT_PORTS.end - CLIENT_PORTS.start);
+        let socket = Socket::new(Domain::IPV4, kind, Some(protocol))?;
+        match socket.bind(&SocketAddr::from(([0, 0, 0, 0], port)).into()) {
+            Ok(()) => return Ok((socket, port)),
+            // Once around, and its last connection lives on.
+            Err(err) if err.kind() == io::ErrorKind::AddrInUse => {}
+            Err(err) => return Err(err),
+        }
+    }
 }
 
 /// A stream of bytes that depends on every byte before: a lost, doubled or swapped piece shows.
