@@ -91,7 +91,7 @@ impl<P: Port> Pipeline<P> {
             mark_rules: Arc::default(),
             table,
             now,
-            local_ports: LocalPorts::default(),
+            local_ports: LocalPorts::for_servers(cells.servers.len()),
             timeouts: TimeoutTable::new(&settings.timeouts, rate, grains),
             tcp_tables: TcpTables::NORMAL,
             until_drop: 0,

@@ -20,12 +20,21 @@ const COUNT: u32 = 65536 - FIRST as u32;
 const TRIES: u32 = 1024;
 
 /// Where to go on searching, by real server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LocalPorts {
     next: HashMap<(Protocol, Ipv4Addr, u16), u32, foldhash::fast::RandomState>,
+    most: usize,
 }
 
 impl LocalPorts {
+    /// Room for so many real servers at a time. When more came and went, all searches begin anew: it costs steps.
+    pub fn for_servers(servers: usize) -> Self {
+        Self {
+            next: HashMap::with_capacity_and_hasher(servers, Default::default()),
+            most: servers,
+        }
+    }
+
     /// An address of `laddrs` and a port, such that no connection in `table` has it towards `server`.
     pub fn choose(
         &mut self,
@@ -38,10 +47,11 @@ impl LocalPorts {
         if count == 0 {
             return Err(DropReason::NoLocalAddress);
         }
-        let next = self
-            .next
-            .entry((protocol, server.addr, server.port))
-            .or_insert(0);
+        let key = (protocol, server.addr, server.port);
+        if self.next.len() >= self.most && !self.next.contains_key(&key) {
+            self.next.clear();
+        }
+        let next = self.next.entry(key).or_insert(0);
         for _ in 0..TRIES.min(count) {
             let at = *next % count;
             *next = (at + 1) % count;
@@ -74,7 +84,7 @@ mod tests {
     #[test]
     fn every_port_is_given_out_once_and_then_none() {
         let mut table = ConnTable::new(COUNT as usize + 1, 1);
-        let mut ports = LocalPorts::default();
+        let mut ports = LocalPorts::for_servers(2);
         for n in 0..COUNT {
             let local = ports
                 .choose(&table, Protocol::Tcp, SERVER, &[LADDR])
@@ -92,9 +102,21 @@ mod tests {
     }
 
     #[test]
+    fn more_servers_than_there_is_room_for_are_served_all_the_same() {
+        let table = ConnTable::new(1, 1);
+        let mut ports = LocalPorts::for_servers(2);
+        for n in 1..=100 {
+            let server = Endpoint::new(Ipv4Addr::new(192, 168, 2, n), 80);
+            let local = ports.choose(&table, Protocol::Tcp, server, &[LADDR]);
+            assert_eq!(local, Ok(Endpoint::new(LADDR, FIRST)));
+            assert!(ports.next.len() <= 2);
+        }
+    }
+
+    #[test]
     fn no_local_address_is_its_own_reason() {
         let table = ConnTable::new(1, 1);
-        let none = LocalPorts::default().choose(&table, Protocol::Tcp, SERVER, &[]);
+        let none = LocalPorts::for_servers(1).choose(&table, Protocol::Tcp, SERVER, &[]);
         assert_eq!(none, Err(DropReason::NoLocalAddress));
     }
 }

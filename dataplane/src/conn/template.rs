@@ -166,9 +166,10 @@ struct Place {
 }
 
 impl Templates {
-    /// How many templates there can be beside so many connections.
+    /// How many templates there can be beside so many connections: as many as fill half of a map for a power of two of them.
     pub const fn capacity_beside(connections: usize) -> usize {
-        connections / 2 + 64
+        let beside = connections / 16 * 7;
+        if beside < 64 { 64 } else { beside }
     }
 
     /// No templates, for the connections of a table of that capacity.
@@ -176,9 +177,10 @@ impl Templates {
         let capacity = Self::capacity_beside(connections);
         Self {
             capacity,
-            by_key: HashMap::with_capacity_and_hasher(capacity, Default::default()),
+            // Half full at most: so what was removed never makes it grow.
+            by_key: HashMap::with_capacity_and_hasher(2 * capacity, Default::default()),
             places: Vec::with_capacity(capacity),
-            free: Vec::new(),
+            free: Vec::with_capacity(capacity),
             controllers: vec![0; connections].into_boxed_slice(),
             wheel: TimerWheel::new(capacity, now),
             count: 0,
@@ -189,9 +191,9 @@ impl Templates {
     /// places, with a byte each of its own.
     pub fn bytes_for(connections: usize) -> usize {
         let capacity = Self::capacity_beside(connections);
-        let mapped = (capacity * 8).div_ceil(7).next_power_of_two();
+        let mapped = (2 * capacity * 8).div_ceil(7).next_power_of_two();
         mapped * (size_of::<(TemplateKey, u32)>() + 1)
-            + capacity * size_of::<Place>()
+            + capacity * (size_of::<Place>() + size_of::<u32>())
             + connections * size_of::<u32>()
             + TimerWheel::bytes_for(capacity)
     }

@@ -59,10 +59,11 @@ impl Hops {
     /// Entries at most: a reference is 16 bits.
     const MAX: usize = u16::MAX as usize;
 
+    /// None yet, and room for all that there can be.
     pub(crate) fn new() -> Self {
         Self {
-            entries: Vec::new(),
-            by_hop: HashMap::default(),
+            entries: Vec::with_capacity(Self::MAX),
+            by_hop: HashMap::with_capacity_and_hasher(Self::MAX, Default::default()),
             epoch: 1,
         }
     }

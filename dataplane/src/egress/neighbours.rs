@@ -54,7 +54,8 @@ impl<F> Neighbours<F> {
     pub(crate) fn new(max_held: usize, rate: TickRate) -> Self {
         Self {
             known: HashMap::default(),
-            asked: HashMap::with_capacity_and_hasher(MAX_ASKED, Default::default()),
+            // Half full at most: so what was removed never makes it grow.
+            asked: HashMap::with_capacity_and_hasher(2 * MAX_ASKED, Default::default()),
             held: VecDeque::with_capacity(max_held),
             max_held,
             ask_again: rate.seconds(1),

@@ -14,7 +14,7 @@ use crate::time::{Span, Ticks};
 const SOFT_LIMIT: usize = 16_384;
 
 /// Entries that there can be; further destinations are scheduled without being remembered.
-const HARD_LIMIT: usize = SOFT_LIMIT / 2 * 3;
+pub(super) const HARD_LIMIT: usize = SOFT_LIMIT / 2 * 3;
 
 const SWEEP_PERIOD_S: u32 = 60;
 
@@ -42,7 +42,8 @@ struct Entry<T> {
 impl<T> Default for Cache<T> {
     fn default() -> Self {
         Self {
-            entries: HashMap::default(),
+            // Half full at most: so what was removed never makes it grow.
+            entries: HashMap::with_capacity_and_hasher(2 * HARD_LIMIT, Default::default()),
             next_sweep: None,
             sweeps: 0,
         }
@@ -51,9 +52,14 @@ impl<T> Default for Cache<T> {
 
 impl<T> Cache<T> {
     /// What is remembered of the request's destination. It counts as used now. Entries not used for `expiration_s` may
-    /// be gone.
-    pub(super) fn find(&mut self, request: &Request<'_>, expiration_s: u32) -> Option<&mut T> {
-        self.sweep(request, expiration_s);
+    /// be gone; `forget` sees each before it goes.
+    pub(super) fn find(
+        &mut self,
+        request: &Request<'_>,
+        expiration_s: u32,
+        forget: impl FnMut(&mut T),
+    ) -> Option<&mut T> {
+        self.sweep(request, expiration_s, forget);
         let entry = self.entries.get_mut(&request.flow.dst)?;
         entry.used = request.now;
         Some(&mut entry.value)
@@ -62,14 +68,19 @@ impl<T> Cache<T> {
     /// Remembers this of the request's destination, if there is room.
     pub(super) fn put(&mut self, request: &Request<'_>, value: T) {
         let dst = request.flow.dst;
-        if self.entries.len() < HARD_LIMIT || self.entries.contains_key(&dst) {
+        if self.has_room() || self.entries.contains_key(&dst) {
             let used = request.now;
             self.entries.insert(dst, Entry { value, used });
         }
     }
 
+    /// Whether another destination can be remembered.
+    pub(super) fn has_room(&self) -> bool {
+        self.entries.len() < HARD_LIMIT
+    }
+
     /// Makes up for the sweeps that are due.
-    fn sweep(&mut self, request: &Request<'_>, expiration_s: u32) {
+    fn sweep(&mut self, request: &Request<'_>, expiration_s: u32, mut forget: impl FnMut(&mut T)) {
         let seconds = |seconds| request.rate.seconds(seconds);
         let period = seconds(SWEEP_PERIOD_S);
         let next = *self.next_sweep.get_or_insert(request.now + period);
@@ -86,14 +97,22 @@ impl<T> Cache<T> {
             let full = Ticks(latest.0.saturating_sub(since.0));
             let expiration = seconds(expiration_s);
             // Those used since are not asked how long they were idle then.
-            self.entries
-                .retain(|_, entry| entry.used >= full || full - entry.used < expiration);
+            self.entries.retain(|_, entry| {
+                let stays = entry.used >= full || full - entry.used < expiration;
+                if !stays {
+                    forget(&mut entry.value);
+                }
+                stays
+            });
         } else if self.entries.len() > SOFT_LIMIT {
             let mut goal = ((self.entries.len() - SOFT_LIMIT) * 4 / 3).min(SOFT_LIMIT / 2);
             let idle = seconds(IDLE_S);
             self.entries.retain(|_, entry| {
                 let goes = goal > 0 && latest - entry.used > idle;
                 goal -= usize::from(goes);
+                if goes {
+                    forget(&mut entry.value);
+                }
                 !goes
             });
         }
@@ -142,7 +161,9 @@ mod tests {
         }
 
         fn find(&mut self, dst: u32) -> Option<u32> {
-            self.with(dst, |cache, request| cache.find(request, 3600).copied())
+            self.with(dst, |cache, request| {
+                cache.find(request, 3600, |_| ()).copied()
+            })
         }
 
         fn put(&mut self, dst: u32) {

@@ -30,7 +30,7 @@ impl Scheduler for Lblc {
         let expiration = request.settings.lblc_expiration_s;
         let known = self
             .cache
-            .find(request, expiration)
+            .find(request, expiration, |_| ())
             .and_then(|server| server.place(pool.list()));
         // Its own overload flag is not looked at.
         if let Some(place) = known

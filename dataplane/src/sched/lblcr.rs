@@ -3,70 +3,75 @@
 //!
 //! Cost: O(servers of the destination), and O(n) while the chosen one has more active connections than weight.
 
-use super::cache::Cache;
+use super::cache::{self, Cache};
 use super::locality::{Remembered, has_enough};
+use super::members::{List, Members};
 use super::tournament::{Rank, Tournament};
 use super::{Pool, Request, Scheduler, wlc};
 use crate::command::ServiceEdit;
-use crate::service::RealServerSpec;
+use crate::service::{RealServerSpec, RsId};
 use crate::time::Ticks;
+
+/// Servers in the sets of all destinations together: two each, when there are as many destinations as can be. Beyond that sets
+/// do not grow.
+const MEMBERS: usize = 2 * cache::HARD_LIMIT;
 
 #[derive(Debug)]
 pub(super) struct Lblcr {
     least: Tournament,
     cache: Cache<Set>,
+    members: Members,
 }
 
 /// The servers of a destination, the latest first.
 #[derive(Debug)]
 struct Set {
-    members: Vec<Remembered>,
+    members: List,
     modified: Ticks,
 }
 
 impl Set {
     /// The usable member with the least load for its weight.
-    fn least(&mut self, pool: &Pool<'_>) -> Option<usize> {
+    fn least(&self, members: &mut Members, pool: &Pool<'_>) -> Option<usize> {
         let mut best: Option<(usize, Rank)> = None;
-        for member in &mut self.members {
-            let Some(place) = member.place(pool.list()).filter(|at| pool.usable(*at)) else {
-                continue;
-            };
-            if let Some(rank) = wlc::rank(pool.standing(place))
+        members.each(&self.members, |member| {
+            if let Some(place) = member.place(pool.list()).filter(|at| pool.usable(*at))
+                && let Some(rank) = wlc::rank(pool.standing(place))
                 && best.is_none_or(|(_, best)| rank.beats(best))
             {
                 best = Some((place, rank));
             }
-        }
+        });
         best.map(|(place, _)| place)
     }
 
     /// Removes the member with the most load for its weight, overloaded and deleted ones among them.
-    fn shrink(&mut self, pool: &Pool<'_>, now: Ticks) {
-        let mut most: Option<(usize, Rank)> = None;
-        for (at, member) in self.members.iter().enumerate() {
+    fn shrink(&mut self, members: &mut Members, pool: &Pool<'_>, now: Ticks) {
+        let mut most: Option<(RsId, Rank)> = None;
+        members.each(&self.members, |member| {
             if let Some(rank) = pool.standing_of(member.id).and_then(wlc::rank)
                 && most.is_none_or(|(_, most)| most.beats(rank))
             {
-                most = Some((at, rank));
+                most = Some((member.id, rank));
             }
-        }
-        if let Some((at, _)) = most {
-            self.members.remove(at);
+        });
+        if let Some((most, _)) = most {
+            members.retain(&mut self.members, |member| member.id != most);
             self.modified = now;
         }
     }
 
-    fn insert(&mut self, pool: &Pool<'_>, place: usize, now: Ticks) {
+    fn insert(&mut self, members: &mut Members, pool: &Pool<'_>, place: usize, now: Ticks) {
         let list = pool.list();
         if self.members.len() > 2 * list.len() {
             // Of servers that come and go for good not all are remembered.
-            self.members
-                .retain_mut(|member| member.place(list).is_some());
+            members.retain(&mut self.members, |member| member.place(list).is_some());
         }
-        let mut members = self.members.iter_mut();
-        if !members.any(|member| member.place(list) == Some(place)) {
-            self.members.insert(0, Remembered::new(list, place));
+        let mut known = false;
+        members.each(&self.members, |member| {
+            known |= member.place(list) == Some(place);
+        });
+        if !known && members.push(&mut self.members, Remembered::new(list, place)) {
             self.modified = now;
         }
     }
@@ -77,6 +82,7 @@ impl Lblcr {
         Self {
             least: Tournament::new(wlc::rank, pool),
             cache: Cache::default(),
+            members: Members::with_capacity(MEMBERS),
         }
     }
 }
@@ -85,27 +91,36 @@ impl Scheduler for Lblcr {
     fn choose(&mut self, pool: &Pool<'_>, request: &Request<'_>) -> Option<usize> {
         let now = request.now;
         let expiration = request.settings.lblcr_expiration_s;
-        let Some(set) = self.cache.find(request, expiration) else {
-            let place = self.least.best()?;
-            let set = Set {
-                members: vec![Remembered::new(pool.list(), place)],
+        let Self {
+            least,
+            cache,
+            members,
+        } = self;
+        let forget = |set: &mut Set| members.clear(&mut set.members);
+        let Some(set) = cache.find(request, expiration, forget) else {
+            let place = least.best()?;
+            let mut set = Set {
+                members: List::EMPTY,
                 modified: now,
             };
-            self.cache.put(request, set);
+            let remembered = Remembered::new(pool.list(), place);
+            if cache.has_room() && members.push(&mut set.members, remembered) {
+                cache.put(request, set);
+            }
             return Some(place);
         };
-        let known = set.least(pool);
+        let known = set.least(members, pool);
         if set.members.len() > 1 && now > set.modified + request.rate.seconds(expiration) {
             // After the choice: who is removed may serve this last connection.
-            set.shrink(pool, now);
+            set.shrink(members, pool, now);
         }
         if let Some(place) = known
             && !has_enough(pool, place)
         {
             return Some(place);
         }
-        let place = self.least.best()?;
-        set.insert(pool, place, now);
+        let place = least.best()?;
+        set.insert(members, pool, place, now);
         Some(place)
     }
 

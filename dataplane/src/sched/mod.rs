@@ -14,6 +14,7 @@ mod lblc;
 mod lblcr;
 mod lc;
 mod locality;
+mod members;
 mod mh;
 mod nq;
 mod ovf;

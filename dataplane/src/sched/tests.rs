@@ -32,6 +32,21 @@ fn id(number: u32) -> RsId {
     }
 }
 
+/// A real server by number.
+pub(crate) fn server(number: u32, weight: u32) -> RealServerSpec {
+    RealServerSpec {
+        id: id(number),
+        addr: IpAddr::V4(Ipv4Addr::from_bits(0xc0a8_0100 + number)),
+        port: 80,
+        method: Method::Nat,
+        tunnel: Tunnel::Ipip,
+        weight,
+        last_weight: weight,
+        upper_threshold: 0,
+        lower_threshold: 0,
+    }
+}
+
 impl Bench {
     pub(crate) fn new(kind: SchedulerKind, weights: &[(u32, u32)]) -> Self {
         Self::with_room(kind, weights, SERVERS)
@@ -72,21 +87,9 @@ impl Bench {
     }
 
     pub(crate) fn add(&mut self, number: u32, weight: u32) {
-        let id = id(number);
-        self.spec.real_servers.insert(
-            0,
-            RealServerSpec {
-                id,
-                addr: IpAddr::V4(Ipv4Addr::from_bits(0xc0a8_0100 + number)),
-                port: 80,
-                method: Method::Nat,
-                tunnel: Tunnel::Ipip,
-                weight,
-                last_weight: weight,
-                upper_threshold: 0,
-                lower_threshold: 0,
-            },
-        );
+        let server = server(number, weight);
+        let id = server.id;
+        self.spec.real_servers.insert(0, server);
         let revived = self.known.contains(&number);
         self.known.push(number);
         self.put(ServiceEdit::ServerAdded { id, revived });

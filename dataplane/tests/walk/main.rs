@@ -9,8 +9,10 @@
 mod defences;
 mod endurance;
 mod methods;
+mod no_allocation;
 mod openings;
 mod persistence;
+mod port;
 mod refusals;
 mod rig;
 mod robust;

@@ -13,7 +13,6 @@ use sluice_dataplane::conn::state::StateName;
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::egress::{Fib, Mac, Route};
 use sluice_dataplane::io::Frame;
-use sluice_dataplane::io::memory::{MemoryFrame, MemoryPort};
 use sluice_dataplane::punt::{self, KernelPunt};
 use sluice_dataplane::service::{
     ClientMask, Method, Persistence, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId,
@@ -23,6 +22,8 @@ use sluice_dataplane::stats::WorkerCells;
 use sluice_dataplane::time::{TickRate, Ticks};
 use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
 
+use crate::port::{TestFrame, TestPort};
+
 pub(crate) const CLIENT_SIDE: PortId = PortId(0);
 pub(crate) const SERVER_SIDE: PortId = PortId(1);
 pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
@@ -31,8 +32,8 @@ pub(crate) const LADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 253);
 const RATE: TickRate = TickRate::NANOSECONDS;
 
 pub(crate) struct Rig {
-    pub(crate) worker: Worker<MemoryPort>,
-    pub(crate) kernel: Vec<KernelPunt<MemoryFrame>>,
+    pub(crate) worker: Worker<TestPort>,
+    pub(crate) kernel: Vec<KernelPunt<TestFrame>>,
     pub(crate) cells: Arc<WorkerCells>,
     pub(crate) now: Ticks,
     pub(crate) service: ServiceSpec,
@@ -67,7 +68,7 @@ impl Rig {
             let (worker_end, kernel_end) = punt::rings(64);
             ports.push(WorkerPort {
                 id,
-                port: MemoryPort::default(),
+                port: TestPort::default(),
                 punt: Some(worker_end),
             });
             kernel.push(kernel_end);
@@ -259,8 +260,16 @@ impl Rig {
     }
 
     pub(crate) fn poll(&mut self) {
-        self.worker.poll(self.now);
+        self.turn(|worker, now| {
+            worker.poll(now);
+        });
         assert!(self.cells.books.balance(), "{:?}", self.cells.books);
+    }
+
+    /// A turn of the worker, in which nothing may be allocated: only commands may.
+    pub(crate) fn turn(&mut self, turn: impl FnOnce(&mut Worker<TestPort>, Ticks)) {
+        let allocated = allocation_counter::measure(|| turn(&mut self.worker, self.now));
+        assert_eq!(allocated.count_total, 0, "{allocated:?}");
     }
 
     pub(crate) fn sent(&mut self) -> Vec<Sent> {
@@ -344,7 +353,7 @@ pub(crate) fn address(protocol: Protocol, port: u16) -> ServiceKey {
     }
 }
 
-fn fib() -> Fib {
+pub(crate) fn fib() -> Fib {
     let mut fib = Fib::default();
     let via = |port, gateway: Option<Ipv4Addr>, source| Route::Via {
         port,

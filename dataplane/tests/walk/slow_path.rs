@@ -4,9 +4,9 @@ use std::net::Ipv4Addr;
 
 use sluice_dataplane::command::{Event, PortId};
 use sluice_dataplane::drop_reason::DropReason;
-use sluice_dataplane::io::memory::MemoryFrame;
 use sluice_dataplane::service::{Method, Protocol};
 
+use crate::port::TestFrame;
 use crate::rig::*;
 
 const FROM: (Ipv4Addr, u16) = (CLIENT, 34567);
@@ -49,7 +49,7 @@ fn the_kernels_frames_go_out_as_they_are() {
     let frame = ethernet(mac_of(CLIENT), &udp((VIP, 53), FROM, b"answer"));
     rig.kernel[0]
         .to_worker
-        .push(MemoryFrame::new(&frame))
+        .push(TestFrame::new(&frame))
         .unwrap();
     rig.poll();
     let out = rig.sent();
@@ -82,7 +82,7 @@ fn a_real_server_on_the_appliance_itself_is_translated_both_ways() {
     let reply = ethernet(mac_of(CLIENT), &tcp((server(1), 8080), FROM, "SA", b""));
     rig.kernel[0]
         .to_worker
-        .push(MemoryFrame::new(&reply))
+        .push(TestFrame::new(&reply))
         .unwrap();
     rig.poll();
     assert_eq!(rig.sent()[0].flow(), ((VIP, 80), FROM));
