@@ -44,7 +44,7 @@ drop_reasons! {
     BadIpv4Header = "bad_ipv4_header",
     /// The IPv4 header checksum is wrong.
     BadIpv4Checksum = "bad_ipv4_checksum",
-    /// A TCP or UDP packet to a service is too short for its header.
+    /// A TCP, UDP or SCTP packet to a service is too short for its header.
     ShortL4 = "short_l4",
     /// A fragment addressed to a service: fragments are not reassembled yet.
     Fragment = "fragment",

@@ -8,7 +8,8 @@ use crate::egress::Mac;
 use crate::packet::checksum::Sum;
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::ipv4::{Ipv4, protocol};
-use crate::packet::tcp::Tcp;
+use crate::packet::sctp::{Chunk, Sctp};
+use crate::packet::tcp::{self, Tcp};
 use crate::packet::udp::Udp;
 use crate::packet::usual::Usual;
 use crate::service::Protocol;
@@ -16,9 +17,9 @@ use crate::service::Protocol;
 /// What a frame is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed {
-    /// A whole TCP or UDP packet over IPv4.
+    /// A whole TCP, UDP or SCTP packet over IPv4.
     Flow(Flow),
-    /// A fragment of TCP or UDP over IPv4.
+    /// A fragment of one.
     Fragment {
         /// Whom it is addressed to.
         dst: Ipv4Addr,
@@ -29,7 +30,7 @@ pub enum Parsed {
     Drop(DropReason),
 }
 
-/// What the walk needs to know of a TCP or UDP packet. It describes the frame that it was parsed from.
+/// What the walk needs to know of a TCP, UDP or SCTP packet. It describes the frame that it was parsed from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flow {
     /// Addresses and ports, as in the packet.
@@ -38,8 +39,10 @@ pub struct Flow {
     pub protocol: Protocol,
     /// Bytes of the IP header, options included.
     pub header_len: u8,
-    /// TCP control bits; 0 for UDP.
+    /// TCP control bits; 0 for others.
     pub tcp_flags: u8,
+    /// What an SCTP packet is about; [`Chunk::Missing`] for others.
+    pub chunk: Chunk,
     /// UDP without checksum.
     pub no_checksum: bool,
     /// Bytes of the IP packet.
@@ -54,6 +57,12 @@ impl Flow {
     /// Addresses, ports and protocol, decoded.
     pub fn key(&self) -> FlowKey {
         self.ends.key(self.protocol)
+    }
+
+    /// Whether it opens a connection, when it comes from a client: SYN, whatever else is set, or INIT.
+    #[inline]
+    pub fn opens(&self) -> bool {
+        self.tcp_flags & tcp::SYN != 0 || self.chunk == Chunk::Init
     }
 }
 
@@ -86,6 +95,7 @@ impl From<&Usual> for Flow {
             protocol,
             header_len: Ipv4::LEN as u8,
             tcp_flags,
+            chunk: Chunk::Missing,
             no_checksum,
             total_len: usual.total_len(),
             ttl: usual.ttl(),
@@ -143,11 +153,13 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
     let transport = match ip.protocol() {
         protocol::TCP => Protocol::Tcp,
         protocol::UDP => Protocol::Udp,
+        protocol::SCTP => Protocol::Sctp,
         _ => return Ok(Parsed::Kernel),
     };
     if ip.is_fragment() {
         return Ok(Parsed::Fragment { dst: ip.dst() });
     }
+    let mut chunk = Chunk::Missing;
     let (src_port, dst_port, tcp_flags, no_checksum) = match transport {
         Protocol::Tcp => {
             let tcp = Tcp::view(payload)?;
@@ -157,7 +169,11 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
             let udp = Udp::view(payload)?;
             (udp.src_port(), udp.dst_port(), 0, !udp.has_checksum())
         }
-        Protocol::Sctp => return Ok(Parsed::Kernel),
+        Protocol::Sctp => {
+            let (sctp, chunks) = Sctp::view(payload)?;
+            chunk = Chunk::first(chunks);
+            (sctp.src_port(), sctp.dst_port(), 0, false)
+        }
     };
     Ok(Parsed::Flow(Flow {
         ends: Ends::new(
@@ -167,6 +183,7 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
         protocol: transport,
         header_len: header_len as u8,
         tcp_flags,
+        chunk,
         no_checksum,
         total_len: total_len as u16,
         ttl: ip.ttl(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use crate::command::PortId;
 use crate::conn::local_ports::LocalPorts;
-use crate::conn::state::{TcpState, TcpTables, TimeoutTable, Viewpoint};
+use crate::conn::state::{State, TcpTables, TimeoutTable, Viewpoint};
 use crate::conn::template::{Ending, Template, Templates};
 use crate::conn::timer::TimerWheel;
 use crate::conn::{Conn, ConnId, ConnTable, Control, Direction, Guess, Hash, Hit};
@@ -22,7 +22,7 @@ use crate::drop_reason::DropReason;
 use crate::forward::{Forwarder, Plan};
 use crate::io::{BURST, Burst, Frame, Port};
 use crate::packet::ethernet::Ethernet;
-use crate::packet::tcp;
+use crate::packet::sctp::Chunk;
 use crate::packet::usual::Usual;
 use crate::parse::{Flow, Parsed, parse, usual};
 use crate::service::{MarkRules, Protocol, Server, Services};
@@ -200,7 +200,7 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
-    /// A frame that is no whole TCP or UDP packet.
+    /// A frame that is no whole TCP, UDP or SCTP packet.
     #[cold]
     #[inline(never)]
     fn set_aside(&mut self, port: PortId, frame: P::Frame, parsed: Parsed) {
@@ -240,7 +240,7 @@ impl<P: Port> Pipeline<P> {
     /// steps 4 and 5).
     fn flow(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
         if hit.direction == Direction::ToServer {
-            if flow.tcp_flags & tcp::SYN != 0 && !self.keeps(hit) {
+            if flow.opens() && !self.keeps(hit) {
                 self.expire(hit.id, Ending::Forced);
                 return self.open(port, frame, flow);
             }
@@ -273,7 +273,7 @@ impl<P: Port> Pipeline<P> {
         self.open(port, frame, flow);
     }
 
-    /// Whether a client's SYN belongs to the connection found, and does not start a new one in its place
+    /// Whether a client's opening packet belongs to the connection found, and does not start a new one in its place
     /// (section 2, step 4).
     fn keeps(&self, hit: Hit) -> bool {
         let conn = self.table.of(hit);
@@ -281,8 +281,8 @@ impl<P: Port> Pipeline<P> {
             return false;
         }
         let mode = self.settings.conn_reuse_mode;
-        let finished = matches!(conn.state, TcpState::TimeWait | TcpState::Close)
-            || mode & 2 != 0 && conn.state == TcpState::FinWait && conn.no_output;
+        let finished =
+            conn.state.is_over() || mode & 2 != 0 && conn.state == State::FinWait && conn.no_output;
         mode == 0 || !finished || conn.control != Control::Free
     }
 
@@ -300,7 +300,12 @@ impl<P: Port> Pipeline<P> {
                 }
                 self.timeouts.tcp(state)
             }
-            Protocol::Udp | Protocol::Sctp => {
+            Protocol::Sctp => {
+                let timeout = self.sctp_seen(hit, flow);
+                conn = self.table.of_mut(hit);
+                timeout
+            }
+            Protocol::Udp => {
                 if conn.control == Control::Tentative && !to_server {
                     conn.control = Control::Confirmed;
                     self.templates.assure(hit.id);
@@ -320,16 +325,32 @@ impl<P: Port> Pipeline<P> {
         self.count(server, rs, hit.direction, flow.total_len);
     }
 
-    /// A TCP connection is in another state from now on.
+    /// As for TCP, by the first chunk. Returns the timeout.
+    #[cold]
     #[inline(never)]
-    fn enter(&mut self, hit: Hit, state: TcpState) {
+    fn sctp_seen(&mut self, hit: Hit, flow: &Flow) -> u32 {
+        let conn = self.table.of(hit);
+        if flow.chunk == Chunk::Missing {
+            return conn.timeout;
+        }
+        let viewpoint = Viewpoint::new(hit.direction == Direction::ToServer, conn.no_output);
+        let state = conn.state.after_chunk(flow.chunk, viewpoint);
+        if state != conn.state {
+            self.enter(hit, state);
+        }
+        self.timeouts.sctp(state)
+    }
+
+    /// A TCP or SCTP connection is in another state from now on.
+    #[inline(never)]
+    fn enter(&mut self, hit: Hit, state: State) {
         let conn = self.table.of_mut(hit);
         let was_active = conn.state.is_active();
         conn.state = state;
         if state.is_active() != was_active {
             self.services.set_active(conn.rs, !was_active);
         }
-        if conn.control == Control::Tentative && state == TcpState::Established {
+        if conn.control == Control::Tentative && state == State::Established {
             conn.control = Control::Confirmed;
             self.templates.assure(hit.id);
         }

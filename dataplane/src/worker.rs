@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rtrb::{Consumer, Producer};
 
 use crate::command::{Command, ConnRow, ConnSlice, Envelope, Event, PortId, ServiceEdit, WorkerId};
-use crate::conn::state::StateName;
+use crate::conn::state::{State, StateName};
 use crate::conn::template::Template;
 use crate::conn::{Conn, ConnTable, Endpoint};
 use crate::egress::{Fib, Hops, Lanes, Neighbours};
@@ -318,7 +318,7 @@ fn row(conn: &Conn, expires_ms: u64, worker: WorkerId) -> ConnRow {
         state: if protocol == Protocol::Udp {
             StateName::Udp
         } else {
-            conn.state.name()
+            StateName::Of(conn.state)
         },
         expires_ms,
         worker,
@@ -338,7 +338,7 @@ fn template_row(template: &Template, expires_ms: u64, worker: WorkerId) -> ConnR
         state: if template.assured() {
             StateName::Assured
         } else {
-            StateName::None
+            StateName::Of(State::None)
         },
         expires_ms,
         worker,

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::Change;
-use crate::api::{Protocol, ServiceRef, Tunnel};
+use crate::api::{ServiceRef, Tunnel};
 
 impl Change {
     /// What the operator should know of it, a sentence each.
@@ -11,19 +11,9 @@ impl Change {
         match self {
             Self::ServiceAdd(add) => {
                 let service = add.service;
-                let is_sctp = matches!(
-                    service,
-                    ServiceRef::Address {
-                        protocol: Protocol::Sctp,
-                        ..
-                    }
-                );
-                let v6 = service.is_ipv6().then_some("IPv6");
-                let sctp = is_sctp.then_some("SCTP");
-                let what = v6.into_iter().chain(sctp).next();
-                let warning = what.map(|what| {
+                let warning = service.is_ipv6().then(|| {
                     format!(
-                        "this version forwards no {what} packets: those to {service} go to the kernel"
+                        "this version forwards no IPv6 packets: those to {service} go to the kernel"
                     )
                 });
                 warning.into_iter().collect()
@@ -85,7 +75,7 @@ mod tests {
     fn what_is_not_forwarded_is_warned_of_once() {
         assert!(service("tcp", "10.0.0.1:80").is_empty());
         assert!(service("tcp", "[2001:db8::1]:80")[0].contains("no IPv6 packets"));
-        assert!(service("sctp", "10.0.0.1:80")[0].contains("no SCTP packets"));
+        assert!(service("sctp", "10.0.0.1:80").is_empty());
         assert_eq!(service("sctp", "[2001:db8::1]:80").len(), 1);
         let v4 = "10.0.0.1:80";
         assert!(server(v4, "192.168.1.1:80", "ipip").is_empty());

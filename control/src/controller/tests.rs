@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 
 use serde_json::json;
 use sluice_dataplane::command::{ConnRow, ConnSlice, PortId, WorkerId};
-use sluice_dataplane::conn::state::StateName;
+use sluice_dataplane::conn::state::{State, StateName};
 use sluice_dataplane::egress::{Fib, Mac, Route};
 use sluice_dataplane::service::{Method, Protocol, ServiceSpec};
 use sluice_dataplane::worker::WorkerChannels;
@@ -70,7 +70,7 @@ fn row(n: u64, worker: WorkerId) -> ConnRow {
         server: (Ipv4Addr::new(192, 168, 1, 1), 80),
         local: None,
         method: Method::Nat,
-        state: StateName::Established,
+        state: StateName::Of(State::Established),
         expires_ms: 5,
         worker,
     }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::key::{Direction, Ends, FlowKey};
-use super::state::TcpState;
+use super::state::State;
 use crate::egress::HopRef;
 use crate::packet::checksum::Sum;
 use crate::service::{Method, Protocol};
@@ -63,8 +63,8 @@ pub struct Conn {
     pub filed: u32,
     protocol: Protocol,
     method: Method,
-    /// TCP state; [`TcpState::None`] for UDP.
-    pub state: TcpState,
+    /// Its state; [`State::None`] for UDP.
+    pub state: State,
     /// No packet from the server was seen yet: client packets follow the input-only state table. Set at first
     /// for DR and TUN.
     pub no_output: bool,
@@ -160,7 +160,7 @@ impl Conn {
             filed: 0,
             protocol: new.client.protocol,
             method: new.method,
-            state: TcpState::None,
+            state: State::None,
             no_output: !translated,
             control: Control::Free,
             packets: 0,

@@ -26,6 +26,7 @@ use crate::io::{ChecksumRequest, Frame, Port};
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::icmp::Problem;
 use crate::packet::ipv4::Ipv4;
+use crate::packet::sctp::Sctp;
 use crate::packet::tcp::Tcp;
 use crate::packet::udp::Udp;
 use crate::parse::Flow;
@@ -320,7 +321,12 @@ fn translate_packet(packet: &mut [u8], flow: &Flow, to: &Translation) {
             Ok(udp) => udp.translate(src.port, dst.port, to.delta.l4),
             Err(_) => lost_header(),
         },
-        Protocol::Sctp => {}
+        Protocol::Sctp => {
+            let len = usize::from(flow.total_len) - usize::from(flow.header_len);
+            if Sctp::translate(&mut payload[..len], src.port, dst.port).is_err() {
+                lost_header()
+            }
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use crate::io::{Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::icmp::Problem;
 use crate::packet::ipv4::Ipv4;
+use crate::packet::sctp::Chunk;
 use crate::packet::tcp;
 use crate::parse::Flow;
 use crate::sched::Request;
@@ -86,7 +87,11 @@ impl<P: Port> Pipeline<P> {
                 );
                 !rst && (syn || self.settings.sloppy_tcp)
             }
-            Protocol::Udp | Protocol::Sctp => true,
+            Protocol::Udp => true,
+            Protocol::Sctp => {
+                let sloppy = self.settings.sloppy_sctp && flow.chunk != Chunk::Missing;
+                flow.chunk == Chunk::Init || sloppy
+            }
         };
         if !opens || key.src_port == FTP_DATA {
             return None;
@@ -114,6 +119,7 @@ impl<P: Port> Pipeline<P> {
     #[inline(never)]
     fn is_unknown_reply(&self, flow: &Flow, key: &FlowKey) -> bool {
         flow.tcp_flags & tcp::RST == 0
+            && flow.chunk != Chunk::Abort
             && self
                 .services
                 .is_masqueraded(key.protocol, key.src, key.src_port)

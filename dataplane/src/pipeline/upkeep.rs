@@ -3,7 +3,7 @@
 
 use super::Pipeline;
 use crate::conn::Conn;
-use crate::conn::state::TcpState;
+use crate::conn::state::State;
 use crate::conn::template::{Ending, Template};
 use crate::io::Port;
 use crate::service::Protocol;
@@ -231,8 +231,9 @@ impl<P: Port> Pipeline<P> {
 
     fn looks_unused(&mut self, conn: &Conn) -> bool {
         match (conn.protocol(), conn.state) {
-            (Protocol::Tcp, TcpState::SynRecv | TcpState::SynAck) => true,
-            (Protocol::Tcp, TcpState::Established) | (Protocol::Udp, _) => {
+            (Protocol::Tcp, State::SynRecv | State::SynAck) => true,
+            (Protocol::Sctp, State::Init1 | State::Init) => true,
+            (Protocol::Tcp | Protocol::Sctp, State::Established) | (Protocol::Udp, _) => {
                 let idle = self.grain.since(conn.seen);
                 idle >= self.grains_of(UNUSED_S) && self.upkeep.drops(conn.packets)
             }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use sluice_dataplane::command::ServiceEdit;
-use sluice_dataplane::conn::state::StateName;
+use sluice_dataplane::conn::state::{State, StateName};
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::service::{Method, Protocol};
 
@@ -59,14 +59,14 @@ fn half_open_connections_go_at_once_and_established_ones_when_idle_by_their_pack
     let half_open = |rig: &mut Rig| {
         let rows = rig.connections();
         rows.iter()
-            .filter(|row| row.state == StateName::SynRecv)
+            .filter(|row| row.state == StateName::Of(State::SynRecv))
             .count()
     };
     assert!(half_open(&mut rig) < 20, "their own end comes after 60 s");
     let established = |rig: &mut Rig| {
         let rows = rig.connections().into_iter();
         let mut ports: Vec<_> = rows
-            .filter(|row| row.state == StateName::Established)
+            .filter(|row| row.state == StateName::Of(State::Established))
             .map(|row| row.client.1)
             .collect();
         ports.sort_unstable();
@@ -142,7 +142,10 @@ fn a_nat_servers_packet_of_no_connection_is_refused_only_when_asked_for() {
 
 #[test]
 fn secure_tcp_keeps_an_unanswered_connection_half_open() {
-    for (secure, state) in [(false, StateName::Established), (true, StateName::SynRecv)] {
+    for (secure, state) in [
+        (false, StateName::Of(State::Established)),
+        (true, StateName::Of(State::SynRecv)),
+    ] {
         let mut rig = Rig::new(Protocol::Tcp);
         rig.add_server(1, 80, Method::Nat);
         rig.settings(|settings| settings.defence.secure_tcp = secure);

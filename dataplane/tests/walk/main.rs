@@ -16,4 +16,5 @@ mod port;
 mod refusals;
 mod rig;
 mod robust;
+mod sctp;
 mod slow_path;

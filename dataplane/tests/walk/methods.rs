@@ -1,6 +1,6 @@
 //! The four forwarding methods, both ways.
 
-use sluice_dataplane::conn::state::StateName;
+use sluice_dataplane::conn::state::{State, StateName};
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::service::{Method, Protocol};
 
@@ -27,7 +27,7 @@ fn nat_translates_both_ways_and_follows_the_state() {
     let rows = rig.connections();
     assert_eq!(
         (rows.len(), rows[0].state, rows[0].server),
-        (1, StateName::Established, (server(1), 8080))
+        (1, StateName::Of(State::Established), (server(1), 8080))
     );
     let cells = &rig.cells.servers[id.index as usize];
     assert_eq!(

@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use sluice_dataplane::command::{Command, ServiceEdit};
-use sluice_dataplane::conn::state::StateName::{Assured, None as NoState};
+use sluice_dataplane::conn::state::State::None as NoState;
+use sluice_dataplane::conn::state::StateName::{Assured, Of};
 use sluice_dataplane::service::{Method, Protocol, ServiceId};
 
 use crate::rig::*;
@@ -102,9 +103,9 @@ fn establishing_assures_a_template_and_so_does_a_udp_reply() {
     let mut rig = persistent(&[1]);
     let from = (client(1), 1000);
     rig.syn(from, WEB);
-    assert_eq!(rig.templates()[0].4, NoState);
+    assert_eq!(rig.templates()[0].4, Of(NoState));
     rig.packet(SERVER_SIDE, &tcp((server(1), 80), from, "SA", b""));
-    assert_eq!(rig.templates()[0].4, NoState);
+    assert_eq!(rig.templates()[0].4, Of(NoState));
     rig.packet(CLIENT_SIDE, &tcp(from, WEB, "A", b""));
     assert_eq!(rig.templates()[0].4, Assured);
 
@@ -113,7 +114,7 @@ fn establishing_assures_a_template_and_so_does_a_udp_reply() {
     rig.add_server(1, 80, Method::Nat);
     for _ in 0..2 {
         rig.packet(CLIENT_SIDE, &udp(from, WEB, b"?"));
-        assert_eq!(rig.templates()[0].4, NoState);
+        assert_eq!(rig.templates()[0].4, Of(NoState));
     }
     rig.packet(SERVER_SIDE, &udp((server(1), 80), from, b"!"));
     assert_eq!(rig.templates()[0].4, Assured);
