@@ -2,7 +2,7 @@
 //!
 //! [`scenario`] says what is forwarded how; [`traffic`] makes its frames; [`walk`] is a worker in memory, set up from the same
 //! boot file as the appliance. [`appliance`] and [`testpmd`] are the two that are compared, timed by [`timing`]; [`churn`]
-//! opens connections for ever; [`targets`] judges and [`report`] writes it all down.
+//! opens connections for ever; [`single`] sends packets one by one; [`targets`] judges and [`report`] writes it all down.
 
 pub mod appliance;
 pub mod bench_port;
@@ -15,6 +15,7 @@ pub mod interrupt;
 pub mod machine;
 pub mod report;
 pub mod scenario;
+pub mod single;
 pub mod targets;
 pub mod testpmd;
 pub mod timing;

@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::churn::Opened;
 use crate::machine::Machine;
 use crate::scenario::{BURST, CACHE, DESCRIPTORS, FRAME_LEN, HEADROOM, LADDRS, SERVERS, Scenario};
+use crate::single::{Single, Turns};
 use crate::targets::Target;
 use crate::timing::{Window, median};
 
@@ -126,6 +127,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     /// New connections, in memory.
     pub new_connections: Vec<NewConnections>,
+    /// Bursts of one packet, in memory.
+    pub singles: Vec<Single>,
     /// Bytes that a connection takes.
     pub connection_bytes: f64,
     /// What was to be reached.
@@ -187,6 +190,8 @@ impl Report {
             settings.rounds, settings.window_ms, settings.servers, self.load.0, self.load.1
         )?;
         self.write_rows(text)?;
+        self.write_new_connections(text)?;
+        self.write_singles(text)?;
         self.write_targets(text)?;
         for line in &settings.command_lines {
             writeln!(text, "{line}")?;
@@ -231,7 +236,10 @@ impl Report {
             text,
             "instructions: of the walk in memory, without a driver (callgrind); disturbed: others took the core for more than {:.0} % of a window",
             DISTURBED * 100.0
-        )?;
+        )
+    }
+
+    fn write_new_connections(&self, text: &mut String) -> std::fmt::Result {
         if self.new_connections.is_empty() {
             return Ok(());
         }
@@ -247,6 +255,29 @@ impl Report {
                 "{:<14} {rate:6.2} M/s {:6.1} ns",
                 new.method,
                 1000.0 / rate
+            )?;
+        }
+        Ok(())
+    }
+
+    fn write_singles(&self, text: &mut String) -> std::fmt::Result {
+        if self.singles.is_empty() {
+            return Ok(());
+        }
+        writeln!(
+            text,
+            "\na burst of one packet, in memory: the worker's whole turn, from before receive until after transmit\n\
+             \x20              median ns   p99 ns   CPU ns"
+        )?;
+        for single in &self.singles {
+            let of = |value: fn(&Turns) -> f64| median(single.windows.iter().map(value));
+            writeln!(
+                text,
+                "{:<14} {:9.0} {:8.0} {:8.0}",
+                single.scenario.to_string(),
+                of(|turns| turns.median_ns),
+                of(|turns| turns.p99_ns),
+                of(|turns| turns.cpu_ns as f64 / turns.packets as f64)
             )?;
         }
         Ok(())

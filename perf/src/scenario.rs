@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sluice_control::api::Method;
 use sluice_dataplane::egress::Mac;
 
@@ -47,7 +47,7 @@ pub const MTU: u16 = 200;
 const MAX_HELD: u32 = 1024;
 
 /// One line of the table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Scenario {
     /// How packets get to servers.
     pub method: Method,

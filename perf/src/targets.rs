@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sluice_control::api::Method;
 
-use crate::scenario::Scenario;
+use crate::scenario::{Scenario, name};
 
 /// The bound of one figure.
 #[derive(Clone, Debug, Serialize)]
@@ -45,6 +45,17 @@ impl Target {
             must: 3.0,
             aim: 6.0,
             at_most: false,
+        }
+    }
+
+    /// A burst of one packet, in nanoseconds.
+    pub fn single(method: Method, value: f64) -> Self {
+        Self {
+            what: format!("burst of one packet, {}: ns", name(method)),
+            value,
+            must: 1000.0,
+            aim: 1000.0,
+            at_most: true,
         }
     }
 

@@ -116,6 +116,13 @@ impl Walk {
         self.turn(packets);
     }
 
+    /// One turn of the worker with one packet.
+    pub fn one(&mut self) {
+        self.port().left = 1;
+        self.now = Ticks(self.now.0 + 1000);
+        self.worker.poll(self.now);
+    }
+
     fn turn(&mut self, packets: usize) {
         self.port().left = packets;
         while self.worker.poll(self.now) {

@@ -18,6 +18,7 @@ use sluice_perf::interrupt;
 use sluice_perf::machine::Machine;
 use sluice_perf::report::{NewConnections, Report, Row, Settings};
 use sluice_perf::scenario::{Place, Scenario, count, name};
+use sluice_perf::single::{Single, Turns};
 use sluice_perf::targets::Target;
 use sluice_perf::testpmd::{self, Mode, Testpmd};
 use sluice_perf::timing::{Window, load, median};
@@ -165,7 +166,7 @@ impl Bench {
         let mut settings = Settings::new(hugepages, self.options.rounds, self.options.window_ms);
         // Before this thread is pinned: the number of cores is that of those it may use.
         let (machine, before) = (Machine::this(), load());
-        let (mut rows, mut targets) = (Vec::new(), Vec::new());
+        let (mut rows, mut singles, mut targets) = (Vec::new(), Vec::new(), Vec::new());
         let mut connection_bytes = f64::NAN;
         for flows in &self.options.flows {
             for method in in_table(*flows, &self.methods) {
@@ -175,7 +176,7 @@ impl Bench {
                     count(*flows),
                     self.options.rounds
                 );
-                let prepared = self.prepare(Scenario {
+                let mut prepared = self.prepare(Scenario {
                     method,
                     flows: *flows,
                 })?;
@@ -188,6 +189,7 @@ impl Bench {
                     testpmd::PROGRAM,
                     testpmd::arguments(&prepared.scenario, &prepared.place).join(" ")
                 ));
+                singles.push(self.singles(&mut prepared));
                 let row = self.measure(prepared)?;
                 eprintln!(
                     "  {:.1} ns, macswap {:.1}, ratio {:.3}",
@@ -198,6 +200,9 @@ impl Bench {
                 targets.push(Target::ratio(&row.scenario, row.ratio(&row.macswap)));
                 rows.push(row);
             }
+        }
+        for method in &self.methods {
+            targets.extend(slowest(*method, &singles));
         }
         let mut new_connections = Vec::new();
         if !self.options.established_only {
@@ -214,6 +219,7 @@ impl Bench {
             load: (before, load()),
             rows,
             new_connections,
+            singles,
             connection_bytes,
             targets,
         })
@@ -260,6 +266,18 @@ impl Bench {
             row.compared += compared;
         }
         Ok(row)
+    }
+
+    /// Packets one by one, through the walk that knows the connections.
+    fn singles(&self, prepared: &mut Prepared) -> Single {
+        let Prepared { walk, traffic, .. } = prepared;
+        let rounds = 0..self.options.rounds;
+        Single {
+            scenario: prepared.scenario,
+            windows: rounds
+                .map(|_| Turns::measure(walk, &traffic.steady))
+                .collect(),
+        }
     }
 
     fn testpmd(&self, prepared: &Prepared) -> anyhow::Result<[Window; 2]> {
@@ -339,6 +357,17 @@ impl Bench {
     fn window(&self) -> Duration {
         Duration::from_millis(self.options.window_ms)
     }
+}
+
+/// The target of a method's bursts of one packet, at the number of connections at which they take longest.
+fn slowest(method: Method, singles: &[Single]) -> Option<Target> {
+    let of_method = singles
+        .iter()
+        .filter(|single| single.scenario.method == method);
+    let medians =
+        of_method.map(|single| median(single.windows.iter().map(|turns| turns.median_ns)));
+    let slowest = medians.max_by(f64::total_cmp)?;
+    Some(Target::single(method, slowest))
 }
 
 /// Sockets that testpmd and captures leave.
