@@ -155,11 +155,11 @@ const ENTRIES: &[Entry] = &[
     },
     Entry {
         name: "schedule_icmp",
-        description: "Kept, without effect: ICMP errors of no connection go to the kernel",
+        description: "1 schedules ICMP errors of no connection by the packet that they quote",
         min: 0,
         max: 1,
-        read: |settings| settings.kept.schedule_icmp.into(),
-        write: |settings, value| settings.kept.schedule_icmp = value != 0,
+        read: |settings| settings.schedule_icmp.into(),
+        write: |settings, value| settings.schedule_icmp = value != 0,
     },
     Entry {
         name: "secure_tcp",

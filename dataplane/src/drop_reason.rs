@@ -46,6 +46,8 @@ drop_reasons! {
     BadIpv4Checksum = "bad_ipv4_checksum",
     /// A TCP, UDP or SCTP packet to a service is too short for its header.
     ShortL4 = "short_l4",
+    /// An ICMP error about a NAT or FULLNAT connection has a wrong checksum.
+    BadIcmpChecksum = "bad_icmp_checksum",
     /// A fragment addressed to a service: fragments are not reassembled yet.
     Fragment = "fragment",
     /// The connection's real server was deleted (`expire_nodest_conn` is 0).

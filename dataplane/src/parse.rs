@@ -7,7 +7,8 @@ use crate::drop_reason::DropReason;
 use crate::egress::Mac;
 use crate::packet::checksum::Sum;
 use crate::packet::ethernet::{self, Ethernet};
-use crate::packet::ipv4::{Ipv4, protocol};
+use crate::packet::icmp::{IcmpError, PASSED_ON};
+use crate::packet::ipv4::{Ipv4, OFFSET, protocol};
 use crate::packet::sctp::{Chunk, Sctp};
 use crate::packet::tcp::{self, Tcp};
 use crate::packet::udp::Udp;
@@ -24,7 +25,9 @@ pub enum Parsed {
         /// Whom it is addressed to.
         dst: Ipv4Addr,
     },
-    /// The kernel's business: ARP, IPv6, ICMP, multicast, anything we do not know.
+    /// An ICMP error about a TCP, UDP or SCTP packet over IPv4.
+    Related(Related),
+    /// The kernel's business: ARP, IPv6, other ICMP, multicast, anything we do not know.
     Kernel,
     /// Not fit to be passed on.
     Drop(DropReason),
@@ -50,6 +53,25 @@ pub struct Flow {
     /// Time to live as received.
     pub ttl: u8,
     /// Whether it may not be fragmented.
+    pub dont_fragment: bool,
+}
+
+/// What the walk needs to know of an ICMP error. It describes the frame that it was parsed from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Related {
+    /// Addresses and ports of the packet quoted.
+    pub quoted: Ends,
+    /// Its transport protocol.
+    pub protocol: Protocol,
+    /// Bytes of the IP header of the packet quoted.
+    pub quoted_header_len: u8,
+    /// Bytes of the error's own IP header.
+    pub header_len: u8,
+    /// Bytes of the error's IP packet.
+    pub total_len: u16,
+    /// The error's time to live as received.
+    pub ttl: u8,
+    /// Whether the error may not be fragmented.
     pub dont_fragment: bool,
 }
 
@@ -154,6 +176,7 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
         protocol::TCP => Protocol::Tcp,
         protocol::UDP => Protocol::Udp,
         protocol::SCTP => Protocol::Sctp,
+        protocol::ICMP => return Ok(related(ip, payload).map_or(Parsed::Kernel, Parsed::Related)),
         _ => return Ok(Parsed::Kernel),
     };
     if ip.is_fragment() {
@@ -189,6 +212,40 @@ fn parse_ipv4(packet: &[u8]) -> Result<Parsed, DropReason> {
         ttl: ip.ttl(),
         dont_fragment: ip.dont_fragment(),
     }))
+}
+
+/// Reads an ICMP message that may be an error about a connection's packet.
+#[cold]
+fn related(ip: &Ipv4, message: &[u8]) -> Option<Related> {
+    let (icmp, quote) = IcmpError::view(message)?;
+    let (quoted, _) = Ipv4::view(quote).ok()?;
+    let about_ports = quoted.version() == 4 && quoted.flags_offset() & OFFSET == 0;
+    if ip.is_fragment() || !PASSED_ON.contains(&icmp.kind()) || !about_ports {
+        return None;
+    }
+    let protocol = match quoted.protocol() {
+        protocol::TCP => Protocol::Tcp,
+        protocol::UDP => Protocol::Udp,
+        protocol::SCTP => Protocol::Sctp,
+        _ => return None,
+    };
+    let header_len = quoted.header_len();
+    if header_len < Ipv4::LEN {
+        return None;
+    }
+    let [a, b, c, d] = *quote.get(header_len..)?.first_chunk()?;
+    Some(Related {
+        quoted: Ends::new(
+            Endpoint::new(quoted.src(), u16::from_be_bytes([a, b])),
+            Endpoint::new(quoted.dst(), u16::from_be_bytes([c, d])),
+        ),
+        protocol,
+        quoted_header_len: header_len as u8,
+        header_len: ip.header_len() as u8,
+        total_len: ip.total_len(),
+        ttl: ip.ttl(),
+        dont_fragment: ip.dont_fragment(),
+    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! anywhere stops with one [`DropReason`].
 
 mod opening;
+mod related;
 mod short_way;
 mod upkeep;
 
@@ -206,6 +207,7 @@ impl<P: Port> Pipeline<P> {
     fn set_aside(&mut self, port: PortId, frame: P::Frame, parsed: Parsed) {
         match parsed {
             Parsed::Drop(reason) => self.forwarder.lanes.discard(frame, reason),
+            Parsed::Related(error) => self.relate(port, frame, &error),
             Parsed::Fragment { dst } if self.services.is_vip(dst) => {
                 self.forwarder.lanes.discard(frame, DropReason::Fragment);
             }

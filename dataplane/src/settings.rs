@@ -21,6 +21,8 @@ pub struct Settings {
     pub pmtu_disc: bool,
     /// Answer a NAT server's packet of no connection with ICMP "port unreachable".
     pub nat_icmp_send: bool,
+    /// Schedule ICMP errors of no connection by the packet that they quote.
+    pub schedule_icmp: bool,
     /// Seconds after which lblc forgets a destination that nobody asked for.
     pub lblc_expiration_s: u32,
     /// Seconds after which lblcr forgets a destination, and after which a destination's set of servers shrinks.
@@ -46,6 +48,7 @@ impl Default for Settings {
             sloppy_sctp: false,
             pmtu_disc: true,
             nat_icmp_send: false,
+            schedule_icmp: false,
             lblc_expiration_s: 86_400,
             lblcr_expiration_s: 86_400,
             run_estimation: true,
@@ -67,8 +70,6 @@ pub struct Kept {
     pub conntrack: bool,
     /// IPVS passes tunnelled packets over.
     pub ignore_tunneled: bool,
-    /// ICMP errors of no connection are scheduled.
-    pub schedule_icmp: bool,
     /// Replies are routed again as the virtual address' own.
     pub snat_reroute: bool,
 }
@@ -80,7 +81,6 @@ impl Default for Kept {
             cache_bypass: false,
             conntrack: false,
             ignore_tunneled: false,
-            schedule_icmp: false,
             snat_reroute: true,
         }
     }

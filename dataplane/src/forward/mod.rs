@@ -8,6 +8,7 @@
 mod fragment;
 mod icmp;
 mod plan;
+mod relay;
 mod tunnel;
 
 use std::net::Ipv4Addr;

@@ -16,6 +16,10 @@ pub struct IcmpError {
     next_hop_mtu: U16,
 }
 
+/// Errors that are passed on to whom they concern (`SEMANTICS.md` section 7): destination unreachable, source quench, time
+/// exceeded.
+pub const PASSED_ON: [u8; 3] = [3, 4, 11];
+
 /// An ICMP error that sluice sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -33,6 +37,32 @@ pub enum Problem {
 impl IcmpError {
     /// Bytes of the header.
     pub const LEN: usize = size_of::<Self>();
+
+    /// Views the front of a message, and what it quotes.
+    pub fn view(message: &[u8]) -> Option<(&Self, &[u8])> {
+        Self::ref_from_prefix(message).ok()
+    }
+
+    /// What kind of message it is.
+    pub fn kind(&self) -> u8 {
+        self.kind
+    }
+
+    /// Whether a message's checksum is right.
+    pub fn is_right(message: &[u8]) -> bool {
+        Sum::default().bytes(message).folded() == 0xffff
+    }
+
+    /// Computes a message's checksum anew.
+    pub fn seal(message: &mut [u8]) {
+        if let Ok((icmp, _)) = Self::mut_from_prefix(message) {
+            icmp.checksum.set(0);
+        }
+        let checksum = Sum::default().bytes(message).checksum();
+        if let Ok((icmp, _)) = Self::mut_from_prefix(message) {
+            icmp.checksum.set(checksum);
+        }
+    }
 
     /// The header about `problem` for a packet of which `quote` is quoted.
     pub fn new(problem: Problem, quote: &[u8]) -> Self {

@@ -200,6 +200,18 @@ impl Ipv4 {
         self.checksum.set(self.sum().word(delta).checksum());
     }
 
+    /// Sets both addresses of a whole header, options included, and computes its checksum anew.
+    pub fn readdress(header: &mut [u8], src: Ipv4Addr, dst: Ipv4Addr) -> Result<(), DropReason> {
+        let (ip, _) = Self::view_mut(header)?;
+        ip.src.set(src.to_bits());
+        ip.dst.set(dst.to_bits());
+        ip.checksum.set(0);
+        let checksum = Sum::default().bytes(header).checksum();
+        let (ip, _) = Self::view_mut(header)?;
+        ip.checksum.set(checksum);
+        Ok(())
+    }
+
     /// Takes one off the TTL, which must not be zero; the checksum follows.
     #[inline]
     pub fn decrement_ttl(&mut self) {

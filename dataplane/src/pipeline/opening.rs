@@ -26,7 +26,7 @@ use crate::service::{
 const FIRST_LOCAL_PORT: u16 = 1024;
 
 /// Who takes a new connection.
-struct Chosen {
+pub(super) struct Chosen {
     server: RealServerSpec,
     /// The port there.
     port: u16,
@@ -59,11 +59,7 @@ impl<P: Port> Pipeline<P> {
             unreachable!("lookup finds services that are there");
         };
         let (of, one_packet) = (spec.key, spec.one_packet);
-        let chosen = match spec.persistence {
-            Some(persistence) => self.choose_persistently(service, of, persistence, &key),
-            None => self.choose(service, of, &key),
-        };
-        let chosen = match chosen {
+        let chosen = match self.chosen(service, &key) {
             Ok(Some(chosen)) => chosen,
             Ok(None) => return self.leave(port, frame, &key, of),
             Err(reason) => return self.forwarder.lanes.discard(frame, reason),
@@ -93,7 +89,16 @@ impl<P: Port> Pipeline<P> {
                 flow.chunk == Chunk::Init || sloppy
             }
         };
-        if !opens || key.src_port == FTP_DATA {
+        if opens {
+            self.service_of(port, key)
+        } else {
+            None
+        }
+    }
+
+    /// The service of a packet with this key, whatever its flags say.
+    pub(super) fn service_of(&self, port: PortId, key: &FlowKey) -> Option<ServiceId> {
+        if key.src_port == FTP_DATA {
             return None;
         }
         let mark = if self.services.wants_marks() {
@@ -148,13 +153,29 @@ impl<P: Port> Pipeline<P> {
     /// Whether this is the one of so many opening packets that `drop_packet` drops.
     #[cold]
     #[inline(never)]
-    fn sacrifices(&mut self) -> bool {
+    pub(super) fn sacrifices(&mut self) -> bool {
         self.until_drop = self.until_drop.saturating_sub(1);
         let drops = self.until_drop == 0;
         if drops {
             self.until_drop = self.settings.defence.drop_rate;
         }
         drops
+    }
+
+    /// Who takes a new connection to the service.
+    pub(super) fn chosen(
+        &mut self,
+        service: ServiceId,
+        flow: &FlowKey,
+    ) -> Result<Option<Chosen>, DropReason> {
+        let Some(spec) = self.services.spec(service) else {
+            return Ok(None);
+        };
+        let key = spec.key;
+        match spec.persistence {
+            Some(persistence) => self.choose_persistently(service, key, persistence, flow),
+            None => self.choose(service, key, flow),
+        }
     }
 
     /// What the scheduler says.
@@ -274,8 +295,7 @@ impl<P: Port> Pipeline<P> {
     #[cold]
     #[inline(never)]
     fn leave(&mut self, port: PortId, frame: P::Frame, flow: &FlowKey, service: ServiceKey) {
-        // Who has FTP here may have other services of the machine's own on other ports.
-        if port_of(service) == Some(FTP) && flow.dst_port != FTP {
+        if is_beside_ftp(service, flow) {
             return self.forwarder.lanes.punt(port, frame);
         }
         self.forwarder
@@ -283,7 +303,7 @@ impl<P: Port> Pipeline<P> {
         self.forwarder.lanes.discard(frame, DropReason::NoServer)
     }
 
-    fn connect(
+    pub(super) fn connect(
         &mut self,
         service: ServiceId,
         chosen: &Chosen,
@@ -305,7 +325,7 @@ impl<P: Port> Pipeline<P> {
         })
     }
 
-    fn connection(
+    pub(super) fn connection(
         &mut self,
         service: ServiceId,
         chosen: &Chosen,
@@ -338,7 +358,7 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// Counts a connection that came.
-    fn bind(&mut self, service: ServiceId, rs: u32) {
+    pub(super) fn bind(&mut self, service: ServiceId, rs: u32) {
         self.services.bind(rs);
         self.cells.servers[rs as usize].conns.add(1);
         self.cells.services[service.0 as usize].conns.add(1);
@@ -366,6 +386,11 @@ impl<P: Port> Pipeline<P> {
         self.forwarder
             .forward(port, frame, flow, &mut conn, direction);
     }
+}
+
+/// Whether an FTP service was found for another port: who has FTP here may have other services of the machine's own there.
+pub(super) fn is_beside_ftp(service: ServiceKey, flow: &FlowKey) -> bool {
+    port_of(service) == Some(FTP) && flow.dst_port != FTP
 }
 
 /// The port that a service has; `None` for one of a mark, which has them all.

@@ -14,6 +14,7 @@ mod openings;
 mod persistence;
 mod port;
 mod refusals;
+mod related;
 mod rig;
 mod robust;
 mod sctp;

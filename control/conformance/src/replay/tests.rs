@@ -164,10 +164,8 @@ fn steps_that_cannot_be_performed_fail_the_trace() {
     assert!(said.contains("+ IP Virtual Server"), "{said}");
     let said = with(json!({"op": "cmd", "args": "/bin/true", "rc": 0, "out": "", "err": ""}));
     assert!(said.starts_with("step 0 (cmd /bin/true)"), "{said}");
-    let said = complaint("udp-nat", |trace| {
-        trace["sysctl"]["schedule_icmp"] = 1.into()
-    });
-    assert!(said.contains("schedule_icmp=1"), "{said}");
+    let said = complaint("udp-nat", |trace| trace["sysctl"]["sync_ports"] = 2.into());
+    assert!(said.contains("sync_ports=2"), "{said}");
 }
 
 #[test]
