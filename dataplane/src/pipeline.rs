@@ -20,13 +20,14 @@ use crate::conn::template::{Ending, Template, Templates};
 use crate::conn::timer::TimerWheel;
 use crate::conn::{Conn, ConnId, ConnTable, Control, Direction, Guess, Hash, Hit};
 use crate::drop_reason::DropReason;
+use crate::egress::HopRef;
 use crate::forward::{Forwarder, Plan};
 use crate::io::{BURST, Burst, Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::sctp::Chunk;
 use crate::packet::usual::Usual;
 use crate::parse::{Flow, Parsed, parse, usual};
-use crate::service::{MarkRules, Protocol, Server, Services};
+use crate::service::{MarkRules, Protocol, Services};
 use crate::settings::Settings;
 use crate::stats::WorkerCells;
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
@@ -54,6 +55,10 @@ pub(crate) struct Pipeline<P: Port> {
     cells: Arc<WorkerCells>,
     /// A burst between the stages.
     pending: Vec<Pending>,
+    /// The port that frames of the short way left by last.
+    out: PortId,
+    /// Frames on the short way, to leave by the same port.
+    run: Burst<P::Frame>,
 }
 
 /// What is known of a frame between the stages.
@@ -61,15 +66,27 @@ pub(crate) struct Pipeline<P: Port> {
 struct Pending {
     hash: Hash,
     guess: Guess,
-    usual: bool,
+    kind: Kind,
+}
+
+/// What the first look at a frame says.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+enum Kind {
+    /// [`usual`] does not accept it.
+    Unusual,
+    /// It has to be looked at more closely.
+    Usual,
+    /// It may go the short way.
+    Plain,
 }
 
 impl Pending {
-    /// A frame that [`usual`] does not accept.
+    /// A frame of which nothing is known.
     const UNUSUAL: Self = Self {
         hash: Hash::NONE,
         guess: Guess::NONE,
-        usual: false,
+        kind: Kind::Unusual,
     };
 }
 
@@ -103,6 +120,8 @@ impl<P: Port> Pipeline<P> {
             grain,
             cells,
             pending: vec![Pending::UNUSUAL; BURST],
+            out: PortId(0),
+            run: Burst::new(),
         }
     }
 
@@ -111,8 +130,12 @@ impl<P: Port> Pipeline<P> {
         self.table.bytes() + self.wheel.bytes() + self.templates.bytes()
     }
 
-    /// From now on these settings hold.
-    pub(crate) fn set_settings(&mut self, settings: Arc<Settings>) {
+    /// From now on these settings hold. Returns what [`Forwarder::forget_hops`] does.
+    #[must_use]
+    pub(crate) fn set_settings(&mut self, settings: Arc<Settings>) -> bool {
+        // What connections found out of their packets may hold no more.
+        let unsettles = settings.timeouts != self.settings.timeouts
+            || settings.defence.secure_tcp != self.settings.defence.secure_tcp;
         self.timeouts = TimeoutTable::new(&settings.timeouts, self.rate, self.grains);
         self.tcp_tables = if settings.defence.secure_tcp {
             TcpTables::SECURE
@@ -125,6 +148,7 @@ impl<P: Port> Pipeline<P> {
         }
         self.forwarder.pmtu_disc = settings.pmtu_disc;
         self.settings = settings;
+        unsettles && self.forwarder.forget_hops()
     }
 
     /// Sets the time that holds for what follows.
@@ -141,28 +165,34 @@ impl<P: Port> Pipeline<P> {
         }
         let mac = self.forwarder.lanes.mac(port);
         let mut pending = std::mem::take(&mut self.pending);
+        let mut bytes = 0;
         for (frame, packet) in burst.iter().zip(&mut pending) {
-            *packet = Pending::UNUSUAL;
-            if let Some(usual) = usual(frame.bytes(), mac) {
-                packet.hash = self.table.hash(usual.transport(), usual.ends());
-                packet.usual = true;
-                self.table.prefetch(packet.hash);
-            }
+            let frame = frame.bytes();
+            bytes += frame.len() as u64;
+            *packet = match usual(frame, mac) {
+                Some(usual) => {
+                    let hash = self.table.hash(usual.protocol(), usual.ends());
+                    self.table.prefetch(hash);
+                    let plain = usual.is_plain();
+                    Pending {
+                        hash,
+                        guess: Guess::NONE,
+                        kind: if plain { Kind::Plain } else { Kind::Usual },
+                    }
+                }
+                None => Pending::UNUSUAL,
+            };
         }
+        self.cells.books.rx_bytes.add(bytes);
         let pieces = &mut pending[..burst.len()];
         for packet in &mut *pieces {
-            if packet.usual {
+            if packet.kind > Kind::Unusual {
                 packet.guess = self.table.guess(packet.hash);
             }
         }
-        let removals = self.table.removals();
-        for (mut frame, packet) in burst.drain(..).zip(&*pieces) {
-            let sure = packet.usual && self.table.removals() == removals;
-            match sure.then(|| self.short_way(&mut frame, packet.guess)) {
-                Some(Some(Ok(out))) => self.forwarder.lanes.send(out, frame),
-                Some(Some(Err(reason))) => self.forwarder.lanes.discard(frame, reason),
-                Some(None) | None => self.long_way(port, frame, packet),
-            }
+        let went = self.whole_way(burst, pieces);
+        if went < burst.len() {
+            self.mixed_ways(port, burst, pieces, went);
         }
         self.pending = pending;
     }
@@ -173,7 +203,9 @@ impl<P: Port> Pipeline<P> {
     fn stand_aside(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
         let mac = self.forwarder.lanes.mac(port);
         for frame in burst.drain(..) {
-            match parse(frame.bytes(), mac) {
+            let bytes = frame.bytes();
+            self.cells.books.rx_bytes.add(bytes.len() as u64);
+            match parse(bytes, mac) {
                 Parsed::Drop(reason) => self.forwarder.lanes.discard(frame, reason),
                 _ => self.forwarder.lanes.punt(port, frame),
             }
@@ -183,7 +215,7 @@ impl<P: Port> Pipeline<P> {
     /// Everything that the short way did not take.
     #[inline(never)]
     fn long_way(&mut self, port: PortId, frame: P::Frame, packet: &Pending) {
-        let usual = Usual::view(frame.bytes()).filter(|_| packet.usual);
+        let usual = Usual::view(frame.bytes()).filter(|_| packet.kind > Kind::Unusual);
         let (flow, hash) = match usual {
             Some(usual) => (Flow::from(usual), packet.hash),
             None => {
@@ -192,7 +224,8 @@ impl<P: Port> Pipeline<P> {
                     Parsed::Flow(flow) => flow,
                     other => return self.set_aside(port, frame, other),
                 };
-                (flow, self.table.hash(flow.protocol, &flow.ends))
+                let hash = self.table.hash(flow.protocol.number(), &flow.ends);
+                (flow, hash)
             }
         };
         match self.table.lookup(hash, flow.protocol, &flow.ends) {
@@ -262,6 +295,9 @@ impl<P: Port> Pipeline<P> {
         let conn = self.table.of_mut(hit);
         self.forwarder
             .forward(port, frame, flow, conn, hit.direction);
+        if !Self::settled(conn, hit.direction, self.tcp_tables) {
+            conn.hops[hit.direction as usize] = HopRef::NONE;
+        }
     }
 
     /// A client's packet whose real server was deleted (section 2, step 5).
@@ -319,12 +355,15 @@ impl<P: Port> Pipeline<P> {
             self.retime(hit, timeout);
             conn = self.table.of_mut(hit);
         }
-        conn.packets = conn.packets.saturating_add(u8::from(to_server));
-        conn.no_output &= to_server;
+        conn.count_packet(hit.direction);
+        if conn.no_output && !to_server {
+            conn.no_output = false;
+            // Another table holds for the client's packets from now on.
+            conn.hops[Direction::ToServer as usize] = HopRef::NONE;
+        }
         conn.seen = self.grain.short();
         let rs = conn.rs;
-        let server = self.services.server_at(rs);
-        self.count(server, rs, hit.direction, flow.total_len);
+        self.count(rs, hit.direction, flow.total_len);
     }
 
     /// As for TCP, by the first chunk. Returns the timeout.
@@ -349,6 +388,7 @@ impl<P: Port> Pipeline<P> {
         let conn = self.table.of_mut(hit);
         let was_active = conn.state.is_active();
         conn.state = state;
+        conn.hops = [HopRef::NONE; 2];
         if state.is_active() != was_active {
             self.services.set_active(conn.rs, !was_active);
         }
@@ -371,11 +411,12 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
-    fn count(&self, server: &Server, rs: u32, direction: Direction, bytes: u16) {
-        self.cells.servers[rs as usize].traffic[direction as usize].count(bytes);
+    fn count(&self, rs: u32, direction: Direction, bytes: u16) {
+        let server = &self.cells.servers[rs as usize];
+        server.traffic[direction as usize].count(bytes);
         // A deleted server's service may be gone too, and its place another's.
-        if server.available {
-            self.cells.services[server.service.0 as usize].traffic[direction as usize].count(bytes);
+        if let Some(service) = self.cells.service_of(server) {
+            service.traffic[direction as usize].count(bytes);
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-/// Hints that `value` will be read soon. Has no other effect.
+/// Hints that element `at` of `slice` will be read soon. Has no other effect, also if there is none.
 #[inline(always)]
-pub(crate) fn read<T>(value: &T) {
-    // SAFETY: a prefetch has no architectural effect, whatever the address; this one is of a live reference.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(value).cast()) }
+pub(crate) fn read<T>(slice: &[T], at: usize) {
+    // SAFETY: a prefetch has no architectural effect, whatever the address.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(slice.as_ptr().wrapping_add(at).cast()) }
 }

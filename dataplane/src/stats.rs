@@ -77,6 +77,8 @@ pub struct ServerCells {
     pub inactive: Cell,
     /// Persistence templates now.
     pub templates: Cell,
+    /// The service that it is in: one more than [`crate::service::ServiceId`], so that 0 is none.
+    pub service: Cell,
 }
 
 /// The counters of a service.
@@ -185,6 +187,15 @@ impl WorkerCells {
             servers: (0..servers).map(|_| CachePadded::default()).collect(),
             services: (0..services).map(|_| CachePadded::default()).collect(),
         }
+    }
+
+    /// The cells of the service that this server is in.
+    #[inline(always)]
+    pub fn service_of(&self, server: &ServerCells) -> Option<&ServiceCells> {
+        let service = self
+            .services
+            .get(server.service.read().wrapping_sub(1) as usize);
+        service.map(|cells| &**cells)
     }
 
     /// Bytes that room for so many takes.

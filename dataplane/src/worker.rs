@@ -102,7 +102,8 @@ impl<P: Port> Worker<P> {
             cells: cells.clone(),
             pmtu_disc: true,
             next_ip_id: 0,
-            report_again: config.rate.seconds(5),
+            next_report: now,
+            report_again: config.rate.seconds(1),
             now,
         };
         let table = ConnTable::new(config.max_connections, config.seed);
@@ -150,6 +151,7 @@ impl<P: Port> Worker<P> {
         busy |= self.pipeline.expire_due();
         busy |= self.pipeline.keep_up();
         self.pipeline.forwarder.give_up_waiting();
+        self.pipeline.forwarder.report_neighbours();
         self.pipeline.forwarder.lanes.flush();
         busy |= self.list_connections();
         self.publish(busy);
@@ -225,10 +227,7 @@ impl<P: Port> Worker<P> {
                 self.pipeline.mark_rules = rules;
                 false
             }
-            Command::Settings(settings) => {
-                self.pipeline.set_settings(settings);
-                false
-            }
+            Command::Settings(settings) => self.pipeline.set_settings(settings),
             Command::ListConnections(slice) => {
                 self.listings.push_back(slice);
                 false

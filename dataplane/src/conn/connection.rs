@@ -96,7 +96,7 @@ pub enum Control {
 
 const _: () = assert!(size_of::<Conn>() == 64, "a connection is one cache line");
 
-/// What a translation adds to the sums that checksums stand for (RFC 1624), folded.
+/// What a translation adds to the sums that checksums stand for (RFC 1624), for [`Sum::patch`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Delta {
     /// In the IP header: addresses.
@@ -124,8 +124,8 @@ impl Delta {
         };
         let l4 = port(port(ip, old.0, new.0), old.1, new.1);
         Self {
-            ip: ip.folded(),
-            l4: l4.folded(),
+            ip: ip.folded_wire(),
+            l4: l4.folded_wire(),
         }
     }
 }
@@ -199,10 +199,17 @@ impl Conn {
         self.ends(direction).key(self.protocol)
     }
 
-    /// Whether a packet of direction `direction` shows this.
+    /// Whether a packet of direction `direction` shows this, `protocol` being its number.
     #[inline(always)]
-    pub fn is(&self, direction: Direction, protocol: Protocol, ends: &Ends) -> bool {
-        self.ends(direction).words() == ends.words() && self.protocol == protocol
+    pub fn is(&self, direction: Direction, protocol: u8, ends: &Ends) -> bool {
+        self.ends(direction).words() == ends.words() && self.protocol.number() == protocol
+    }
+
+    /// Notes that a packet went in this direction.
+    #[inline(always)]
+    pub fn count_packet(&mut self, direction: Direction) {
+        let to_server = direction == Direction::ToServer;
+        self.packets = self.packets.saturating_add(u8::from(to_server));
     }
 
     /// What a packet of direction `direction` shows when it leaves: the reverse of what its answer shows.
@@ -286,6 +293,8 @@ impl Conn {
 
 #[cfg(test)]
 mod tests {
+    use zerocopy::network_endian::U16;
+
     use super::*;
 
     #[test]
@@ -311,9 +320,8 @@ mod tests {
                 .replace_word(old.port, new.port);
         }
         let delta = Delta::between(old, new);
-        assert_eq!(
-            Sum::of_checksum(0xf3dd).word(delta.l4).checksum(),
-            sum.checksum()
-        );
+        let mut checksum = U16::new(0xf3dd);
+        Sum::patch(&mut checksum, delta.l4);
+        assert_eq!(checksum.get(), sum.checksum());
     }
 }

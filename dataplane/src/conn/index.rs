@@ -110,14 +110,14 @@ impl Index {
         size_of_val(&*self.buckets)
     }
 
-    /// Where an entry with this hash belongs: the upper half of the hash, scaled to the number of buckets, and the lowest
-    /// bits for the tag, which is never 0.
+    /// Where an entry with this hash belongs: the upper half of the hash, scaled to the number of buckets, and of the lowest
+    /// bits the tag, which is odd and so never 0.
     #[inline]
     pub(super) fn place(&self, hash: u64) -> Place {
         let first = (((hash >> 32) * self.buckets.len() as u64) >> 32) as u32;
         Place {
             first,
-            tag: (hash as u16).max(1),
+            tag: hash as u16 | 1,
         }
     }
 
@@ -137,7 +137,7 @@ impl Index {
     /// Hints that this place will be looked up soon.
     #[inline]
     pub(super) fn prefetch(&self, place: Place) {
-        crate::prefetch::read(&self.buckets[place.first as usize]);
+        crate::prefetch::read(&self.buckets, place.first as usize);
     }
 
     /// The first entry whose tag fits, likely but not surely the right one.

@@ -1,8 +1,9 @@
 //! This worker's connections, found by either of their two keys.
 //!
 //! Used in stages over a burst: [`ConnTable::hash`] and [`ConnTable::prefetch`] all keys, [`ConnTable::guess`] all
-//! connections, [`ConnTable::confirm`] each guess, or [`ConnTable::lookup`]. A hit stays valid until its connection is removed;
-//! [`ConnTable::removals`] tells whether that may have happened since. Preallocated: neither insert nor remove allocates.
+//! connections, [`ConnTable::confirm`] each guess, or [`ConnTable::lookup`]. A hit stays valid until its connection is removed; a
+//! guess that was confirmed may be of a connection removed since it was made, but such a one has no next hop.
+//! Preallocated: neither insert nor remove allocates.
 
 use super::connection::Conn;
 use super::huge::HugeSlice;
@@ -103,7 +104,6 @@ pub struct ConnTable {
     /// Whether a place is taken, a bit each.
     taken: Box<[u64]>,
     free: Vec<u32>,
-    removals: u64,
 }
 
 impl ConnTable {
@@ -120,7 +120,6 @@ impl ConnTable {
             conns: HugeSlice::from_fn(capacity, |_| Conn::vacant()),
             taken: vec![0; capacity.div_ceil(64)].into_boxed_slice(),
             free: (0..capacity as u32).rev().collect(),
-            removals: 0,
         }
     }
 
@@ -155,18 +154,12 @@ impl ConnTable {
             + self.free.capacity() * size_of::<u32>()
     }
 
-    /// Counts removals; while it stands still, hits stay valid.
+    /// Hashes what a packet shows and its protocol's number: two rounds of multiply and fold under the seed (as wyhash and foldhash do).
     #[inline]
-    pub fn removals(&self) -> u64 {
-        self.removals
-    }
-
-    /// Hashes what a packet shows: two rounds of multiply and fold under the seed (as wyhash and foldhash do).
-    #[inline]
-    pub fn hash(&self, protocol: Protocol, ends: &Ends) -> Hash {
+    pub fn hash(&self, protocol: u8, ends: &Ends) -> Hash {
         let (addresses, ports) = ends.words();
         let [a, b, c] = self.seed;
-        let rest = u64::from(ports) | u64::from(protocol.number()) << 32;
+        let rest = u64::from(ports) | u64::from(protocol) << 32;
         let mixed = fold(addresses ^ a, rest ^ b);
         Hash(self.index.place(fold(mixed ^ c, 0x9e37_79b9_7f4a_7c15)))
     }
@@ -184,18 +177,16 @@ impl ConnTable {
             return Guess::NONE;
         };
         let guess = Guess(reference.value());
-        if let Some(conn) = self.conns.get(guess.index()) {
-            crate::prefetch::read(conn);
-        }
+        crate::prefetch::read(&self.conns, guess.index());
         guess
     }
 
-    /// The connection of a guess made since the last removal, if it was right.
+    /// The connection of a guess, if it was right. One that was removed since has no next hop.
     #[inline(always)]
     pub fn confirm(
         &mut self,
         guess: Guess,
-        protocol: Protocol,
+        protocol: u8,
         ends: &Ends,
     ) -> Option<(&mut Conn, Direction)> {
         let direction = guess.direction();
@@ -207,6 +198,7 @@ impl ConnTable {
     /// The connection that a packet with this hash belongs to.
     #[inline(always)]
     pub fn lookup(&self, hash: Hash, protocol: Protocol, ends: &Ends) -> Option<Hit> {
+        let protocol = protocol.number();
         let is = |reference| {
             let hit = Hit::new(reference);
             self.conns[hit.id.index()].is(hit.direction, protocol, ends)
@@ -217,7 +209,7 @@ impl ConnTable {
     /// The connection that a packet with this key belongs to, in one step.
     pub fn find(&self, key: FlowKey) -> Option<Hit> {
         let ends = key.ends();
-        self.lookup(self.hash(key.protocol, &ends), key.protocol, &ends)
+        self.lookup(self.hash(key.protocol.number(), &ends), key.protocol, &ends)
     }
 
     /// Whether a packet with this key would be found.
@@ -254,21 +246,23 @@ impl ConnTable {
     fn link(&mut self, id: ConnId, direction: Direction) -> Result<(), Full> {
         let conn = &self.conns[id.index()];
         let (protocol, ends) = (conn.protocol(), *conn.ends(direction));
-        let hash = self.hash(protocol, &ends);
+        let hash = self.hash(protocol.number(), &ends);
         let older = self.lookup(hash, protocol, &ends);
         self.index
             .insert(hash.0, Hit { id, direction }.reference())
             .map_err(|_| Full)?;
         if let Some(older) = older {
             self.index.remove(hash.0, older.reference());
-            self.conns[older.id.index()].displaced = true;
+            let older = &mut self.conns[older.id.index()];
+            older.displaced = true;
+            older.hops = [HopRef::NONE; 2];
         }
         Ok(())
     }
 
     fn unlink(&mut self, id: ConnId, direction: Direction) {
         let conn = &self.conns[id.index()];
-        let hash = self.hash(conn.protocol(), conn.ends(direction));
+        let hash = self.hash(conn.protocol().number(), conn.ends(direction));
         self.index.remove(hash.0, Hit { id, direction }.reference());
     }
 
@@ -276,12 +270,12 @@ impl ConnTable {
     pub fn remove(&mut self, id: ConnId) -> Option<Conn> {
         let conn = *self.conn(id)?;
         for direction in [Direction::ToServer, Direction::ToClient] {
-            let hash = self.hash(conn.protocol(), conn.ends(direction));
+            let hash = self.hash(conn.protocol().number(), conn.ends(direction));
             self.index.remove(hash.0, Hit { id, direction }.reference());
         }
         self.taken[id.index() / 64] &= !(1 << (id.index() % 64));
         self.free.push(id.0);
-        self.removals += 1;
+        self.conns[id.index()].hops = [HopRef::NONE; 2];
         Some(conn)
     }
 

@@ -89,7 +89,7 @@ impl<P: Port> Lanes<P> {
         self.lanes[usize::from(port.0)].silent >= SILENT
     }
 
-    /// Receives a burst, counted; its frames will soon be in the cache.
+    /// Receives a burst, counted but for its bytes, which are not looked at here: its frames will soon be in the cache.
     pub(crate) fn receive(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
         let lane = &mut self.lanes[usize::from(port.0)];
         let books = &self.cells.books;
@@ -97,12 +97,7 @@ impl<P: Port> Lanes<P> {
         if lane.worker_port.port.rx(burst) > 0 {
             lane.silent = 0;
             books.rx.add(burst.len() as u64);
-            let mut bytes = 0;
-            for frame in burst.iter() {
-                frame.prefetch();
-                bytes += frame.bytes().len() as u64;
-            }
-            books.rx_bytes.add(bytes);
+            burst.iter().for_each(Frame::prefetch);
         }
         let refused = lane.worker_port.port.refused();
         if refused.oversize > 0 {
@@ -135,6 +130,21 @@ impl<P: Port> Lanes<P> {
         match lane.out.try_push(frame) {
             Ok(()) => lane.out_bytes += len,
             Err(full) => self.flush_and_send(at, full.element()),
+        }
+    }
+
+    /// Queues finished frames, `bytes` in all, for a port. Leaves `run` empty.
+    pub(crate) fn send_run(&mut self, port: PortId, run: &mut Burst<P::Frame>, bytes: u64) {
+        let at = usize::from(port.0);
+        if run.len() > self.lanes[at].out.remaining_capacity() {
+            self.flush_port(at);
+        }
+        let lane = &mut self.lanes[at];
+        lane.out_bytes += bytes;
+        if lane.out.is_empty() {
+            std::mem::swap(&mut lane.out, run);
+        } else {
+            lane.out.extend(run.drain(..));
         }
     }
 

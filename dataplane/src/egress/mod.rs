@@ -9,9 +9,9 @@ use std::fmt;
 
 pub use fib::{Fib, Route};
 pub use hops::HopRef;
-pub(crate) use hops::{Hop, Hops};
+pub(crate) use hops::{Hop, Hops, Treatment};
 pub(crate) use lanes::Lanes;
-pub(crate) use neighbours::{Neighbours, Notice};
+pub(crate) use neighbours::{NeighbourKey, Neighbours, Notice};
 
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -17,12 +17,15 @@ use std::sync::Arc;
 use rtrb::Producer;
 
 pub(crate) use self::icmp::ErrorBudget;
+pub(crate) use self::plan::Plan;
 use self::plan::Translation;
-pub(crate) use self::plan::{Plan, TUNNEL_OVERHEAD};
+pub(crate) use self::tunnel::{Outer, encapsulate};
 use crate::command::{Event, PortId};
 use crate::conn::{Conn, Direction};
 use crate::drop_reason::DropReason;
-use crate::egress::{Fib, Hop, HopRef, Hops, Lanes, Mac, Neighbours, Notice, Route};
+use crate::egress::{
+    Fib, Hop, HopRef, Hops, Lanes, Mac, NeighbourKey, Neighbours, Notice, Route, Treatment,
+};
 use crate::io::{ChecksumRequest, Frame, Port};
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::icmp::Problem;
@@ -35,8 +38,8 @@ use crate::service::Protocol;
 use crate::stats::WorkerCells;
 use crate::time::{Span, Ticks};
 
-/// The smallest MTU that a tunnel may leave (RFC 791).
-const SMALLEST_MTU: u16 = 68;
+/// Remembered next hops looked at in one turn for whether they are in use.
+const REPORTS: usize = 64;
 
 /// Everything between a decision and the wire.
 pub(crate) struct Forwarder<P: Port> {
@@ -51,7 +54,9 @@ pub(crate) struct Forwarder<P: Port> {
     pub(crate) pmtu_disc: bool,
     /// Identification of tunnel packets that may be fragmented.
     pub(crate) next_ip_id: u16,
-    /// How often control hears of a neighbour in use.
+    /// When neighbours in use are looked for again.
+    pub(crate) next_report: Ticks,
+    /// How often that is done.
     pub(crate) report_again: Span,
     pub(crate) now: Ticks,
 }
@@ -87,7 +92,7 @@ impl<P: Port> Forwarder<P> {
         match self.way(plan.to) {
             Ok(Way::Hop(hop)) => {
                 self.forward_by(&hop, port, frame, flow, plan);
-                self.remember(&hop)
+                self.remember(&hop, plan)
             }
             Ok(Way::Local) => {
                 self.deliver(port, frame, flow, plan);
@@ -100,15 +105,13 @@ impl<P: Port> Forwarder<P> {
         }
     }
 
-    fn remember(&mut self, hop: &Hop) -> HopRef {
-        match self.neighbours.mac((hop.port, hop.neighbour)) {
-            Some(mac) => {
-                let own = self.lanes.mac(hop.port);
-                self.hops
-                    .remember(*hop, mac, own, self.now, self.report_again)
-            }
-            None => HopRef::NONE,
-        }
+    fn remember(&mut self, hop: &Hop, plan: &Plan) -> HopRef {
+        let mac = self.neighbours.mac((hop.port, hop.neighbour));
+        let (Some(mac), Some(fits)) = (mac, plan.room(hop.mtu)) else {
+            return HopRef::NONE;
+        };
+        let macs = (mac, self.lanes.mac(hop.port));
+        self.hops.remember(*hop, macs, plan.treatment, fits)
     }
 
     fn forward_by(
@@ -123,15 +126,12 @@ impl<P: Port> Forwarder<P> {
             self.report(port, &frame, flow, plan, Problem::TtlExceeded);
             return self.lanes.discard(frame, DropReason::TtlExceeded);
         }
-        let Some(mtu) = hop
-            .mtu
-            .checked_sub(plan.overhead())
-            .filter(|mtu| *mtu >= SMALLEST_MTU)
-        else {
+        let Some(mtu) = plan.room(hop.mtu) else {
             return self.lanes.discard(frame, DropReason::TooLong);
         };
+        let tunnel = plan.treatment == Treatment::Encapsulate;
         let too_long = flow.total_len > mtu;
-        if too_long && flow.dont_fragment && (!plan.tunnel || self.pmtu_disc) {
+        if too_long && flow.dont_fragment && (!tunnel || self.pmtu_disc) {
             if plan.direction == Direction::ToServer
                 && let Ok((ip, _)) = Ipv4::view_mut(&mut frame.bytes_mut()[Ethernet::LEN..])
             {
@@ -148,20 +148,33 @@ impl<P: Port> Forwarder<P> {
             return self.lanes.discard(frame, DropReason::FragmentationNeeded);
         }
         frame.truncate(Ethernet::LEN + usize::from(flow.total_len));
-        change(&mut frame, flow, plan.translation);
+        if tunnel {
+            if !self.wrap(&mut frame, hop, plan.to) {
+                return self.lanes.discard(frame, DropReason::NoHeadroom);
+            }
+        } else {
+            change(&mut frame, flow, plan.translation);
+        }
         if plan.translation.is_some() && flow.no_checksum {
             let offload = self.lanes.offloads(hop.port).udp_checksum && !too_long;
             fill_in_udp_checksum(&mut frame, flow, offload);
-        }
-        // The frame's addresses are filled in when the next hop's is known.
-        if plan.tunnel && !self.encapsulate(&mut frame, &[0; 12], hop.source, plan.to) {
-            return self.lanes.discard(frame, DropReason::NoHeadroom);
         }
         if too_long {
             self.fragment(frame, hop)
         } else {
             self.transmit(frame, hop)
         }
+    }
+
+    /// [`encapsulate`] for a packet that goes by `hop`, whose MAC need not be known yet.
+    fn wrap(&mut self, frame: &mut P::Frame, hop: &Hop, server: Ipv4Addr) -> bool {
+        let outer = Outer {
+            macs: [0; 12],
+            source: hop.source,
+            server,
+            pmtu_disc: self.pmtu_disc,
+        };
+        encapsulate(frame, &outer, &mut self.next_ip_id)
     }
 
     /// Sends a packet of the kernel's on; its Ethernet header is complete, its TTL stays.
@@ -222,6 +235,18 @@ impl<P: Port> Forwarder<P> {
     /// Addresses a finished packet to its next hop and sends it; it waits while the next hop's MAC is not known.
     fn transmit(&mut self, frame: P::Frame, hop: &Hop) {
         let key = (hop.port, hop.neighbour);
+        match self.resolve(key) {
+            Some(mac) => self.send_to(hop.port, mac, frame),
+            None => {
+                if let Err(frame) = self.neighbours.hold(key, frame, self.now) {
+                    self.lanes.discard(frame, DropReason::NeighbourQueueFull);
+                }
+            }
+        }
+    }
+
+    /// A neighbour's MAC, if it is known. Control hears of it now and then, so that the kernel keeps it alive or asks for it.
+    fn resolve(&mut self, key: NeighbourKey) -> Option<Mac> {
         let (mac, notice) = self.neighbours.resolve(key, self.now);
         if let Some(notice) = notice {
             // Control also learns of neighbours otherwise; a full queue costs only time.
@@ -231,11 +256,23 @@ impl<P: Port> Forwarder<P> {
                 Notice::Used => Event::NeighbourUsed { port, addr },
             });
         }
-        match mac {
-            Some(mac) => self.send_to(hop.port, mac, frame),
-            None => {
-                if let Err(frame) = self.neighbours.hold(key, frame, self.now) {
-                    self.lanes.discard(frame, DropReason::NeighbourQueueFull);
+        mac
+    }
+
+    /// Tells control of neighbours that packets went to without anybody looking them up.
+    pub(crate) fn report_neighbours(&mut self) {
+        if self.now < self.next_report {
+            return;
+        }
+        for _ in 0..REPORTS {
+            match self.hops.report() {
+                Some(Some(key)) => {
+                    self.resolve(key);
+                }
+                Some(None) => {}
+                None => {
+                    self.next_report = self.now + self.report_again;
+                    return;
                 }
             }
         }

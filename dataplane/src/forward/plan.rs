@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::conn::{Conn, Delta, Direction, Ends};
+use crate::egress::Treatment;
 use crate::packet::ipv4::Ipv4;
 use crate::service::Method;
 
@@ -11,8 +12,8 @@ use crate::service::Method;
 pub(crate) struct Plan {
     /// New source and destination, and what they add to checksums; `None` where addresses stay.
     pub(crate) translation: Option<Translation>,
-    /// Whether it is wrapped in another IP packet.
-    pub(crate) tunnel: bool,
+    /// What else.
+    pub(crate) treatment: Treatment,
     /// Which way it goes.
     pub(crate) direction: Direction,
     /// The address it is routed to.
@@ -27,7 +28,10 @@ pub(crate) struct Translation {
 }
 
 /// Bytes that a tunnel adds.
-pub(crate) const TUNNEL_OVERHEAD: u16 = Ipv4::LEN as u16;
+const TUNNEL_OVERHEAD: u16 = Ipv4::LEN as u16;
+
+/// The smallest MTU that a tunnel may leave (RFC 791).
+const SMALLEST_MTU: u16 = 68;
 
 impl Translation {
     /// For a packet of `conn`, a translated connection, that goes `direction`.
@@ -47,16 +51,25 @@ impl Plan {
             Direction::ToServer => conn.server().addr,
             Direction::ToClient => conn.client().addr,
         };
+        let treatment = match (conn.method(), direction) {
+            (Method::Nat | Method::FullNat, _) => Treatment::Translate,
+            (Method::Tun, Direction::ToServer) => Treatment::Encapsulate,
+            (Method::Tun, Direction::ToClient) | (Method::Dr, _) => Treatment::Readdress,
+        };
         Self {
             translation: conn.translated().then(|| Translation::new(conn, direction)),
-            tunnel: conn.method() == Method::Tun && direction == Direction::ToServer,
+            treatment,
             direction,
             to,
         }
     }
 
-    /// Bytes that it grows by.
-    pub(crate) fn overhead(&self) -> u16 {
-        if self.tunnel { TUNNEL_OVERHEAD } else { 0 }
+    /// Bytes of an IP packet that a link with this MTU has room for; `None` where a tunnel leaves too few for IPv4.
+    pub(crate) fn room(&self, mtu: u16) -> Option<u16> {
+        match self.treatment {
+            Treatment::Encapsulate => mtu.checked_sub(TUNNEL_OVERHEAD),
+            Treatment::Readdress | Treatment::Translate => Some(mtu),
+        }
+        .filter(|room| *room >= SMALLEST_MTU)
     }
 }

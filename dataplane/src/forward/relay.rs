@@ -2,11 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::{Forwarder, Plan, SMALLEST_MTU, Translation, Way, lost_header};
+use super::{Forwarder, Plan, Translation, Way, lost_header};
 use crate::command::PortId;
 use crate::conn::{Conn, Direction};
 use crate::drop_reason::DropReason;
-use crate::egress::Hop;
+use crate::egress::{Hop, Treatment};
 use crate::io::{Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::icmp::IcmpError;
@@ -52,23 +52,23 @@ impl<P: Port> Forwarder<P> {
     }
 
     fn relay_by(&mut self, hop: &Hop, mut frame: P::Frame, error: &Related, plan: &Plan) {
-        let Some(mtu) = hop
-            .mtu
-            .checked_sub(plan.overhead())
-            .filter(|mtu| *mtu >= SMALLEST_MTU)
-        else {
+        let Some(mtu) = plan.room(hop.mtu) else {
             return self.lanes.discard(frame, DropReason::TooLong);
         };
+        let tunnel = plan.treatment == Treatment::Encapsulate;
         let too_long = error.total_len > mtu;
-        if too_long && error.dont_fragment && (!plan.tunnel || self.pmtu_disc) {
+        if too_long && error.dont_fragment && (!tunnel || self.pmtu_disc) {
             return self.lanes.discard(frame, DropReason::TooLong);
         }
-        match Ipv4::view_mut(&mut frame.bytes_mut()[Ethernet::LEN..]) {
-            Ok((ip, _)) => ip.decrement_ttl(),
-            Err(_) => lost_header(),
-        }
-        if plan.tunnel && !self.encapsulate(&mut frame, &[0; 12], hop.source, plan.to) {
-            return self.lanes.discard(frame, DropReason::NoHeadroom);
+        if tunnel {
+            if !self.wrap(&mut frame, hop, plan.to) {
+                return self.lanes.discard(frame, DropReason::NoHeadroom);
+            }
+        } else {
+            match Ipv4::view_mut(&mut frame.bytes_mut()[Ethernet::LEN..]) {
+                Ok((ip, _)) => ip.decrement_ttl(),
+                Err(_) => lost_header(),
+            }
         }
         if too_long {
             self.fragment(frame, hop)

@@ -5,8 +5,7 @@ use std::net::Ipv4Addr;
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::Forwarder;
-use crate::io::{Frame, Port};
+use crate::io::Frame;
 use crate::packet::ethernet::{self, Ethernet};
 use crate::packet::ipv4::{Ipv4, NewHeader, protocol};
 
@@ -20,45 +19,50 @@ struct Front {
     inner: Ipv4,
 }
 
-impl<P: Port> Forwarder<P> {
-    /// Wraps the packet in one from `source` to `server`, in a frame with these addresses (destination, then source). `false`
-    /// when there is no headroom: then nothing changed.
-    #[inline(always)]
-    pub(crate) fn encapsulate(
-        &mut self,
-        frame: &mut P::Frame,
-        macs: &[u8; 12],
-        source: Ipv4Addr,
-        server: Ipv4Addr,
-    ) -> bool {
-        if !frame.push_front(Ipv4::LEN) {
-            return false;
-        }
-        let Ok((front, _)) = Front::mut_from_prefix(frame.bytes_mut()) else {
-            unreachable!("the frame has an IP header, and has just grown by another");
-        };
-        let inner = &front.inner;
-        let dont_fragment = inner.dont_fragment() && self.pmtu_disc;
-        let id = if dont_fragment {
-            0
-        } else {
-            self.next_ip_id = self.next_ip_id.wrapping_add(1);
-            self.next_ip_id
-        };
-        front.outer = Ipv4::new(&NewHeader {
-            tos: outer_tos(inner.tos()),
-            total_len: inner.total_len() + Ipv4::LEN as u16,
-            id,
-            dont_fragment,
-            ttl: inner.ttl(),
-            protocol: protocol::IPIP,
-            src: source,
-            dst: server,
-        });
-        front.ether_type = U16::new(ethernet::IPV4);
-        front.macs = *macs;
-        true
+/// What a packet is wrapped in.
+pub(crate) struct Outer {
+    /// The frame's addresses: destination, then source.
+    pub(crate) macs: [u8; 12],
+    /// Where the outer packet comes from.
+    pub(crate) source: Ipv4Addr,
+    /// Where it goes.
+    pub(crate) server: Ipv4Addr,
+    /// Whether "don't fragment" counts for the outer packet too.
+    pub(crate) pmtu_disc: bool,
+}
+
+/// Takes one off the packet's TTL, which must not be zero, and wraps it in another; `next_ip_id` counts those that may be fragmented.
+/// `false` when there is no headroom: then nothing changed.
+#[inline(always)]
+pub(crate) fn encapsulate(frame: &mut impl Frame, outer: &Outer, next_ip_id: &mut u16) -> bool {
+    if !frame.push_front(Ipv4::LEN) {
+        return false;
     }
+    let Ok((front, _)) = Front::mut_from_prefix(frame.bytes_mut()) else {
+        unreachable!("the frame has an IP header, and has just grown by another");
+    };
+    let inner = &mut front.inner;
+    inner.decrement_ttl();
+    let dont_fragment = inner.dont_fragment() && outer.pmtu_disc;
+    let id = if dont_fragment {
+        0
+    } else {
+        *next_ip_id = next_ip_id.wrapping_add(1);
+        *next_ip_id
+    };
+    front.outer = Ipv4::new(&NewHeader {
+        tos: outer_tos(inner.tos()),
+        total_len: inner.total_len() + Ipv4::LEN as u16,
+        id,
+        dont_fragment,
+        ttl: inner.ttl(),
+        protocol: protocol::IPIP,
+        src: outer.source,
+        dst: outer.server,
+    });
+    front.ether_type = U16::new(ethernet::IPV4);
+    front.macs = outer.macs;
+    true
 }
 
 /// The frame's Ethernet header and the packet's own begin so far apart.

@@ -1,5 +1,7 @@
 //! The Internet checksum: whole (RFC 1071) and by difference (RFC 1624).
 
+use zerocopy::network_endian::U16;
+
 /// A one's complement sum in the making. Fold it once, at the end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
@@ -30,17 +32,17 @@ impl Sum {
         Self(sum)
     }
 
-    /// Whether the header of 20 bytes carries a right checksum. The sum is the same whatever the byte order (RFC 1071
-    /// section 2), so it is taken in the machine's own.
+    /// Whether the header of 20 bytes, not all of them zero, carries a right checksum. The sum is the same whatever the byte order
+    /// (RFC 1071 section 2), so it is taken in the machine's own. It is right if its words add up to nothing in one's
+    /// complement, that is to a multiple of 65,535; and so does the number that the words are the digits of.
     #[inline]
     pub fn is_right(header: &[u8; 20]) -> bool {
         let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t] = *header;
-        let (sum, carry) = u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+        let (sum, first) = u64::from_ne_bytes([a, b, c, d, e, f, g, h])
             .overflowing_add(u64::from_ne_bytes([i, j, k, l, m, n, o, p]));
-        let rest = u32::from_ne_bytes([q, r, s, t]);
-        // Halves, so that the carries have room.
-        let sum = (sum >> 32) + (sum & 0xffff_ffff) + u64::from(rest) + u64::from(carry);
-        Self(sum).folded() == 0xffff
+        let rest = u64::from(u32::from_ne_bytes([q, r, s, t])) + u64::from(first);
+        let (sum, second) = sum.overflowing_add(rest);
+        (sum + u64::from(second)).is_multiple_of(0xffff)
     }
 
     /// Adds a 16-bit word.
@@ -65,6 +67,20 @@ impl Sum {
     #[inline]
     pub fn replace_long(self, old: u32, new: u32) -> Self {
         Self(self.0 + u64::from(!old) + u64::from(new))
+    }
+
+    /// Patches a stored checksum: what it covers has grown by `delta` (RFC 1624, equation 3, where `HC' = ~(~HC + delta)`, which is
+    /// `HC - delta` in one's complement). `delta` is a sum as it lies in packets: see [`Self::folded_wire`].
+    #[inline(always)]
+    pub fn patch(checksum: &mut U16, delta: u16) {
+        let (less, borrow) = u16::from_ne_bytes(checksum.to_bytes()).overflowing_sub(delta);
+        *checksum = U16::from_bytes(less.wrapping_sub(u16::from(borrow)).to_ne_bytes());
+    }
+
+    /// Like [`Self::folded`], in the byte order of packets.
+    #[inline]
+    pub fn folded_wire(self) -> u16 {
+        self.folded().to_be()
     }
 
     /// The sum in 16 bits, not complemented: what a NIC wants in the checksum field.

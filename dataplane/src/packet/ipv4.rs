@@ -70,8 +70,8 @@ impl Ipv4 {
     /// Bytes of a header without options.
     pub const LEN: usize = size_of::<Self>();
 
-    /// What one less in the TTL adds to the header's sum: one less in the upper byte of a word, in one's complement.
-    pub(crate) const TTL_LESS: u16 = !0x0100;
+    /// What one less in the TTL adds to the header's sum ([`Sum::patch`]): one less in the upper byte of a word, in one's complement.
+    pub(crate) const TTL_LESS: u16 = (!0x0100u16).to_be();
 
     /// Views the front of a packet; what it says of lengths is not checked. After `Ok` no accessor can fail.
     #[inline]
@@ -88,30 +88,17 @@ impl Ipv4 {
     /// A header of our own, its checksum filled in.
     #[inline(always)]
     pub fn new(header: &NewHeader) -> Self {
-        let mut ip = Self {
-            version_ihl: 0x45,
-            tos: header.tos,
-            total_len: U16::new(header.total_len),
-            id: U16::new(header.id),
-            flags_offset: U16::new(if header.dont_fragment { DF } else { 0 }),
-            ttl: header.ttl,
-            protocol: header.protocol,
-            checksum: U16::ZERO,
-            src: U32::new(header.src.to_bits()),
-            dst: U32::new(header.dst.to_bits()),
-        };
-        // From the values, not the bytes: those were just written in pieces, which would hold up reading them in others.
-        let kind = u16::from_be_bytes([ip.version_ihl, ip.tos]);
-        let sum = Sum::default()
-            .word(kind)
-            .word(header.total_len)
-            .word(header.id)
-            .word(ip.flags_offset())
-            .word(u16::from_be_bytes([header.ttl, header.protocol]))
-            .long(header.src.to_bits())
-            .long(header.dst.to_bits());
-        ip.checksum.set(sum.checksum());
-        ip
+        // Composed in registers and written in few pieces: this is done for each packet of a tunnel.
+        let flags = if header.dont_fragment { DF } else { 0 };
+        let [src, dst] = [header.src, header.dst].map(Ipv4Addr::to_bits);
+        let kind = u32::from(header.total_len) | u32::from(header.tos) << 16 | 0x4500_0000;
+        let fragment = u32::from(header.id) << 16 | u32::from(flags);
+        let life = u16::from_be_bytes([header.ttl, header.protocol]);
+        let sum = Sum::default().long(kind).long(fragment).word(life);
+        let checksum = sum.long(src).long(dst).checksum();
+        let life = u32::from(life) << 16 | u32::from(checksum);
+        let words = [kind, fragment, life, src, dst].map(u32::to_be_bytes);
+        zerocopy::transmute!(words)
     }
 
     /// Whether it is version 4, has no options and is no fragment.
@@ -192,12 +179,12 @@ impl Ipv4 {
         Ipv4Addr::from_bits(self.dst.get())
     }
 
-    /// Sets both addresses, whose difference in the header's sum is `delta`; the checksum follows (RFC 1624, equation 3).
+    /// Sets both addresses, whose difference in the header's sum is `delta`; the checksum follows ([`Sum::patch`]).
     #[inline]
     pub fn translate(&mut self, src: Ipv4Addr, dst: Ipv4Addr, delta: u16) {
         self.src.set(src.to_bits());
         self.dst.set(dst.to_bits());
-        self.checksum.set(self.sum().word(delta).checksum());
+        Sum::patch(&mut self.checksum, delta);
     }
 
     /// Sets both addresses of a whole header, options included, and computes its checksum anew.
@@ -216,8 +203,7 @@ impl Ipv4 {
     #[inline]
     pub fn decrement_ttl(&mut self) {
         self.ttl = self.ttl.wrapping_sub(1);
-        self.checksum
-            .set(self.sum().word(Self::TTL_LESS).checksum());
+        Sum::patch(&mut self.checksum, Self::TTL_LESS);
     }
 
     /// Makes it the fragment at `offset` (in bytes, a multiple of eight) of `total_len` bytes; the header checksum
@@ -274,7 +260,7 @@ mod tests {
         let delta = Sum::default()
             .replace_long(ip.src().to_bits(), src.to_bits())
             .replace_long(ip.dst().to_bits(), dst.to_bits());
-        ip.translate(src, dst, delta.folded());
+        ip.translate(src, dst, delta.folded_wire());
         ip.set_fragment(16, true, 36);
         assert_eq!(
             (ip.ttl(), ip.flags_offset(), ip.total_len()),

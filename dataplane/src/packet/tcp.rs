@@ -74,12 +74,11 @@ impl Tcp {
         self.flags
     }
 
-    /// Sets both ports; `delta` is the difference in the checksum's sum, addresses included (RFC 1624, equation 3).
+    /// Sets both ports; `delta` is the difference in the checksum's sum, addresses included ([`Sum::patch`]).
     #[inline]
     pub fn translate(&mut self, src_port: u16, dst_port: u16, delta: u16) {
         self.src_port.set(src_port);
         self.dst_port.set(dst_port);
-        self.checksum
-            .set(Sum::of_checksum(self.checksum.get()).word(delta).checksum());
+        Sum::patch(&mut self.checksum, delta);
     }
 }

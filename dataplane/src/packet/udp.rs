@@ -54,14 +54,22 @@ impl Udp {
         self.checksum.get() != 0
     }
 
-    /// Sets both ports; `delta` is the difference in the checksum's sum, addresses included (RFC 1624, equation 3). No
-    /// checksum stays none.
+    /// Sets both ports; `delta` is the difference in the checksum's sum, addresses included ([`Sum::patch`]). No checksum stays none.
     #[inline]
     pub fn translate(&mut self, src_port: u16, dst_port: u16, delta: u16) {
         self.src_port.set(src_port);
         self.dst_port.set(dst_port);
         if self.has_checksum() {
-            self.set_checksum(Sum::of_checksum(self.checksum.get()).word(delta));
+            Self::patch(&mut self.checksum, delta);
+        }
+    }
+
+    /// [`Sum::patch`] for a UDP checksum that is there: zero would mean that there is none, so all ones stand for it (RFC 768).
+    #[inline(always)]
+    pub(crate) fn patch(checksum: &mut U16, delta: u16) {
+        Sum::patch(checksum, delta);
+        if *checksum == U16::ZERO {
+            *checksum = U16::MAX_VALUE;
         }
     }
 

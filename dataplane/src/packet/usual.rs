@@ -9,9 +9,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::checksum::Sum;
 use super::ethernet::{self, Ethernet};
 use super::ipv4::{DF, Ipv4, MF, OFFSET, protocol};
+use super::tcp;
+use super::udp::Udp;
 use crate::conn::{Delta, Ends};
 use crate::egress::Mac;
-use crate::service::Protocol;
 
 /// Headers of a TCP packet without IP options in an Ethernet frame (RFC 791, RFC 9293); of a UDP packet (RFC 768) with what follows
 /// it, which in a short packet is padding.
@@ -96,16 +97,6 @@ impl Usual {
         self.ttl
     }
 
-    /// TCP or UDP, of a packet that is one of them.
-    #[inline(always)]
-    pub(crate) fn transport(&self) -> Protocol {
-        if self.protocol == protocol::TCP {
-            Protocol::Tcp
-        } else {
-            Protocol::Udp
-        }
-    }
-
     /// Protocol of the payload.
     #[inline(always)]
     pub(crate) fn protocol(&self) -> u8 {
@@ -122,6 +113,21 @@ impl Usual {
     #[inline(always)]
     pub(crate) fn tcp_flags(&self) -> u8 {
         self.tcp_flags
+    }
+
+    /// Whether a packet that was found usual is of the kind that most are: it neither opens nor ends a TCP connection, and its TTL lets
+    /// it go on.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        const KIND: u8 = tcp::SYN | tcp::FIN | tcp::RST | tcp::ACK;
+        let goes_on = self.protocol != protocol::TCP || self.tcp_flags & KIND == tcp::ACK;
+        goes_on && self.ttl > 1
+    }
+
+    /// Whether it is a UDP packet without checksum.
+    #[inline(always)]
+    pub(crate) fn lacks_checksum(&self) -> bool {
+        self.protocol == protocol::UDP && !self.has_udp_checksum()
     }
 
     /// Whether the sender of a UDP packet computed a checksum.
@@ -150,20 +156,19 @@ impl Usual {
         self.patch(delta.ip);
         self.ends = ends;
         if self.protocol == protocol::TCP {
-            let sum = Sum::of_checksum(self.tcp_checksum.get()).word(delta.l4);
-            self.tcp_checksum.set(sum.checksum());
-        } else if self.has_udp_checksum() {
-            let sum = Sum::of_checksum(self.udp_checksum.get()).word(delta.l4);
-            self.udp_checksum.set(sum.udp_checksum());
+            Sum::patch(&mut self.tcp_checksum, delta.l4);
+        } else {
+            Udp::patch(&mut self.udp_checksum, delta.l4);
         }
     }
 
     #[inline(always)]
     fn patch(&mut self, delta: u16) {
         self.ttl = self.ttl.wrapping_sub(1);
-        let sum = Sum::of_checksum(self.checksum.get());
-        let sum = sum.word(Ipv4::TTL_LESS).word(delta);
-        self.checksum.set(sum.checksum());
+        Sum::patch(&mut self.checksum, Ipv4::TTL_LESS);
+        if delta != 0 {
+            Sum::patch(&mut self.checksum, delta);
+        }
     }
 }
 

@@ -381,8 +381,7 @@ impl<P: Port> Pipeline<P> {
         self.bind(service, conn.rs);
         self.services.unbind(conn.rs, false);
         let direction = Direction::ToServer;
-        let server = self.services.server_at(conn.rs);
-        self.count(server, conn.rs, direction, flow.total_len);
+        self.count(conn.rs, direction, flow.total_len);
         self.forwarder
             .forward(port, frame, flow, &mut conn, direction);
     }

@@ -43,8 +43,7 @@ impl<P: Port> Pipeline<P> {
         conn: &Conn,
         direction: Direction,
     ) {
-        let server = self.services.server_at(conn.rs);
-        self.count(server, conn.rs, direction, error.total_len);
+        self.count(conn.rs, direction, error.total_len);
         self.forwarder.relay(port, frame, error, conn, direction);
     }
 

@@ -57,6 +57,13 @@ impl Server {
         }
     }
 
+    /// It is in no service from now on.
+    pub(super) fn leave(&mut self) {
+        self.available = false;
+        self.followed = false;
+        self.changed = false;
+    }
+
     /// Connections of any kind.
     pub fn total(&self) -> u32 {
         self.active + self.inactive

@@ -7,23 +7,21 @@ use crate::sched::SchedulerTable;
 
 /// The transport protocols that a service can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
 pub enum Protocol {
-    /// TCP (6).
-    Tcp,
-    /// UDP (17).
-    Udp,
-    /// SCTP (132).
-    Sctp,
+    /// TCP.
+    Tcp = 6,
+    /// UDP.
+    Udp = 17,
+    /// SCTP.
+    Sctp = 132,
 }
 
 impl Protocol {
     /// The number in the IP header.
+    #[inline]
     pub fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::Sctp => 132,
-        }
+        self as u8
     }
 
     /// As ipvsadm prints it: `TCP`, `UDP`, `SCTP`.

@@ -236,10 +236,9 @@ impl Services {
             self.unmasquerade(service.spec.key, server);
         }
         for server in &service.spec.real_servers {
-            let server = &mut self.servers[server.id.index as usize];
-            server.available = false;
-            server.followed = false;
-            server.changed = false;
+            let at = server.id.index;
+            self.servers[at as usize].leave();
+            self.publish(at);
         }
     }
 
@@ -292,10 +291,8 @@ impl Services {
         if let (Some(old), ServiceEdit::ServerDeleted(id)) = (old, edit)
             && old.real_servers.iter().any(|real| real.id == id)
         {
-            let server = &mut self.servers[id.index as usize];
-            server.available = false;
-            server.followed = false;
-            server.changed = false;
+            self.servers[id.index as usize].leave();
+            self.publish(id.index);
         }
         for real in &spec.real_servers {
             self.publish(real.id.index);
@@ -401,6 +398,12 @@ impl Services {
         let cells = &self.cells.servers[place as usize];
         cells.active.set(u64::from(server.active));
         cells.inactive.set(u64::from(server.inactive));
+        let service = if server.available {
+            u64::from(server.service.0) + 1
+        } else {
+            0
+        };
+        cells.service.set(service);
     }
 }
 

@@ -18,4 +18,5 @@ mod related;
 mod rig;
 mod robust;
 mod sctp;
+mod short_way;
 mod slow_path;
