@@ -9,6 +9,7 @@ pub mod appliance;
 pub mod bench_port;
 pub mod capture;
 pub mod churn;
+pub mod daemon;
 pub mod frame;
 pub mod hugepages;
 pub mod instructions;

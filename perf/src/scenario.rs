@@ -185,9 +185,7 @@ pub const STEADY: Balanced = Balanced {
 /// servers. Everything else is as the appliance has it by default.
 pub fn boot_file(scenario: &Scenario, service: &Balanced, place: &Place) -> String {
     let hugepages = if place.hugepages { "required" } else { "off" };
-    let method = format!("{:?}", scenario.method).to_lowercase();
-    let (vip, laddrs) = (VIP, laddrs(scenario.method));
-    let mut text = format!(
+    let text = format!(
         r#"[eal]
 file_prefix = "{prefix}"
 hugepages = "{hugepages}"
@@ -220,28 +218,6 @@ seed = 7
 
 [rpc]
 socket = "{socket}"
-
-[[static.address]]
-port = "wire"
-address = "10.0.0.254/24"
-
-[[static.address]]
-port = "wire"
-address = "{vip}/32"
-
-[[static.address]]
-port = "wire"
-address = "192.168.1.254/24"
-
-[[static.route]]
-prefix = "0.0.0.0/0"
-port = "wire"
-gateway = "10.0.0.253"
-
-[[static.neighbour]]
-port = "wire"
-address = "10.0.0.253"
-mac = "{ROUTER_MAC}"
 "#,
         prefix = place.file_prefix,
         memory = scenario.memory_mb(),
@@ -252,12 +228,44 @@ mac = "{ROUTER_MAC}"
         max_connections = scenario.max_connections(),
         extra = scenario.extra_frames(),
         socket = place.socket.display(),
+    );
+    text + &network(("wire", "wire"), scenario.method, service)
+}
+
+/// The rest of a boot file: addresses, neighbours and the service, with clients behind one port and servers behind the other.
+pub fn network((clients, servers): (&str, &str), method: Method, service: &Balanced) -> String {
+    let (vip, laddrs) = (VIP, laddrs(method));
+    let method = format!("{method:?}").to_lowercase();
+    let mut text = format!(
+        r#"
+[[static.address]]
+port = "{clients}"
+address = "10.0.0.254/24"
+
+[[static.address]]
+port = "{clients}"
+address = "{vip}/32"
+
+[[static.address]]
+port = "{servers}"
+address = "192.168.1.254/24"
+
+[[static.route]]
+prefix = "0.0.0.0/0"
+port = "{clients}"
+gateway = "10.0.0.253"
+
+[[static.neighbour]]
+port = "{clients}"
+address = "10.0.0.253"
+mac = "{ROUTER_MAC}"
+"#,
         vip = vip.ip(),
     );
     let neighbours = (0..SERVERS).map(server).map(|address| {
         let mac = server_mac(address);
         format!(
-            "\n[[static.neighbour]]\nport = \"wire\"\naddress = \"{address}\"\nmac = \"{mac}\"\n"
+            "\n[[static.neighbour]]\nport = \"{servers}\"\naddress = \"{address}\"\nmac = \"{mac}\"\n"
         )
     });
     text.extend(neighbours);

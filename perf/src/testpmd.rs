@@ -88,11 +88,16 @@ pub fn arguments(scenario: &Scenario, place: &Place) -> Vec<String> {
 impl Testpmd {
     /// Starts it. It forwards nothing yet.
     pub fn start(scenario: &Scenario, place: &Place, log: &Path) -> anyhow::Result<Self> {
+        Self::launch(&arguments(scenario, place), log)
+    }
+
+    /// Starts it, with one port, by any command line with `-i`. It forwards nothing yet.
+    pub fn launch(arguments: &[String], log: &Path) -> anyhow::Result<Self> {
         // Into a pipe it would print only when much has come together.
         let mut command = Command::new("stdbuf");
         command
             .args(["--output=L", PROGRAM])
-            .args(arguments(scenario, place))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(std::fs::File::create(log)?);
@@ -111,6 +116,12 @@ impl Testpmd {
         Ok(testpmd)
     }
 
+    /// From now on it forwards.
+    pub fn forward(&mut self, mode: Mode) -> anyhow::Result<()> {
+        self.order(&format!("set fwd {}", mode.name()))?;
+        self.order("start")
+    }
+
     /// Packets in so much CPU time.
     pub fn measure(
         &mut self,
@@ -118,8 +129,7 @@ impl Testpmd {
         warm_up: Duration,
         cpu: Duration,
     ) -> anyhow::Result<Window> {
-        self.order(&format!("set fwd {}", mode.name()))?;
-        self.order("start")?;
+        self.forward(mode)?;
         let clock = ThreadClock::find(self.child.id(), WORKER)?;
         clock.window(warm_up, &mut || self.packets(), |packets| *packets)?;
         let (window, _, _) = clock.window(cpu, &mut || self.packets(), |packets| *packets)?;
