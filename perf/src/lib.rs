@@ -3,7 +3,7 @@
 //! [`scenario`] says what is forwarded how; [`traffic`] makes its frames; [`walk`] is a worker in memory, set up from the same
 //! boot file as the appliance. [`appliance`] and [`testpmd`] are the two that are compared, timed by [`timing`]; [`churn`]
 //! opens connections for ever; [`single`] sends packets one by one; [`targets`] judges and [`report`] writes it all down.
-//! [`pktgen`] is `sluice-pktgen`, the generator that also answers and checks.
+//! [`pktgen`] is `sluice-pktgen`, the generator that also answers and checks; [`memif`] puts it beside an appliance.
 
 pub mod appliance;
 pub mod bench_port;
@@ -15,6 +15,7 @@ pub mod hugepages;
 pub mod instructions;
 pub mod interrupt;
 pub mod machine;
+pub mod memif;
 pub mod pktgen;
 pub mod report;
 pub mod scenario;

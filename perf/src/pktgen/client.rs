@@ -18,9 +18,6 @@ use super::shared::{Direct, Shared};
 use super::tuple::{Clients, Endpoint};
 use super::wire::{Header, Protocol, Seen, Template};
 
-/// How long the answer to a SYN or FIN is awaited, in seconds, before another connection takes its place.
-const PATIENCE_S: u32 = 3;
-
 /// Flows looked at for one that has something to send.
 const TRIES: usize = 16;
 
@@ -89,7 +86,7 @@ impl Client {
             rules: Rules {
                 tcp: protocol == Protocol::Tcp,
                 life: plan.life,
-                patience: rate.seconds(PATIENCE_S),
+                patience: rate.seconds(plan.patience_s),
             },
             picker: Picker::new(plan.spread, plan.flows, plan.seed)?,
             clients: Clients::new(plan.clients),

@@ -95,6 +95,10 @@ pub struct Options {
     #[arg(long, value_parser = per_second, default_value = "0", value_name = "RATE")]
     churn: f64,
 
+    /// Seconds to wait for the answer to a SYN or FIN before another connection takes its place
+    #[arg(long, default_value_t = 3, value_name = "SECONDS")]
+    patience: u32,
+
     /// SYNs of a flood, from addresses all over 23.0.0.0/8, for each packet
     #[arg(long, default_value_t = 0, value_name = "COUNT")]
     flood: u32,
@@ -263,6 +267,7 @@ impl Options {
             spread: self.spread,
             life: self.life,
             churn: self.churn,
+            patience_s: self.patience,
             sizes: self.size.clone(),
             seed: self.seed,
         }

@@ -78,6 +78,8 @@ pub(crate) struct Plan {
     pub(crate) life: Option<u32>,
     /// Connections a second that give way to others, beside those whose life is over.
     pub(crate) churn: f64,
+    /// Seconds for which the answer to a SYN or FIN is awaited before another connection takes its place.
+    pub(crate) patience_s: u32,
     /// How long frames are.
     pub(crate) sizes: Sizes,
     /// Seeds all that is random.
@@ -171,6 +173,7 @@ pub(crate) mod tests {
             spread: Spread::Uniform,
             life: None,
             churn: 0.0,
+            patience_s: 3,
             sizes: "64".parse().unwrap(),
             seed: 1,
         }

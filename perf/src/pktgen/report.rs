@@ -32,7 +32,7 @@ impl Report {
     /// Runs what the options say on `session`. `Err` if it could not run; what was wrong with packets is in the report.
     pub fn of(session: &mut Session, options: &Options) -> anyhow::Result<Self> {
         let course = options.course()?;
-        let opening = session.open_flows()?;
+        let opening = session.open_flows(course.drain_s)?;
         if course.warm_up_s > 0.0 {
             let run = Run {
                 seconds: course.warm_up_s,
@@ -61,6 +61,18 @@ impl Report {
             port_errors: session.port_errors()?,
             complaints,
         })
+    }
+
+    /// Packets that were sent in the opening and in all trials shown, answers of real servers left out.
+    pub fn emitted(&self) -> u64 {
+        let searched = self.search.iter().flat_map(|found| &found.trials);
+        let searched: u64 = searched.map(|tried| tried.outcome.sent).sum();
+        let trial = if self.search.is_some() {
+            0
+        } else {
+            self.trial.sent
+        };
+        self.opening.as_ref().map_or(0, |opening| opening.sent) + searched + trial
     }
 
     /// Whether all is as it should be.

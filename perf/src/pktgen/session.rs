@@ -30,6 +30,9 @@ const FRAME_OVERHEAD: u64 = 512;
 /// Bytes of a frame's buffer.
 const FRAME_LEN: u16 = 2048;
 
+/// While flows are opened, so many seconds may pass without an answer.
+const LEAST_DRAIN_S: f64 = 5.0;
+
 /// Memory of DPDK itself.
 const OWN_MB: u64 = 64;
 
@@ -111,12 +114,12 @@ impl Session {
         })
     }
 
-    /// Opens all flows, if the plan has any that stay.
-    pub fn open_flows(&mut self) -> anyhow::Result<Option<Outcome>> {
+    /// Opens all flows, if the plan has any that stay. Waits so long for answers, and a few seconds at least.
+    pub(crate) fn open_flows(&mut self, drain_s: f64) -> anyhow::Result<Option<Outcome>> {
         if !self.plan.is_steady() {
             return Ok(None);
         }
-        let outcome = self.trial(Task::Open, 5.0)?;
+        let outcome = self.trial(Task::Open, drain_s.max(LEAST_DRAIN_S))?;
         let open = self.engines[0].client().map_or(0, Client::flows_open);
         let silent = self.plan.role != Role::Send && outcome.answered == 0;
         ensure!(
