@@ -151,3 +151,6 @@ impl StateName {
         }
     }
 }
+
+#[cfg(test)]
+mod against_text;
