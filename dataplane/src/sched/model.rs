@@ -1,7 +1,7 @@
 //! A model of every scheduler's rule: `SEMANTICS.md` section 4 word by word, with scans and no structure that could go stale.
 //!
-//! Each rule has one seeded mistake (a tie decided the other way, a bound off by one), made when the model is `mutated`: the
-//! comparison with the schedulers must then find a difference, or it proves nothing.
+//! Each rule has seeded mistakes (a tie decided the other way, a bound off by one), of which the model makes one when told to:
+//! the comparison with the schedulers must then find a difference, or it proves nothing.
 
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -39,8 +39,8 @@ pub(super) struct Model {
     pub(super) dst: Ipv4Addr,
     pub(super) port: u16,
     pub(super) now: u64,
-    /// Makes its seeded mistake.
-    pub(super) mutated: bool,
+    /// The seeded mistake that it makes, from 1; 0 for none.
+    pub(super) mistake: usize,
     /// rr's pointer, wrr's `cl`; `None` for the sentinel.
     pointer: Option<u32>,
     /// wrr's `cw`, `mw` and `di`.
@@ -65,7 +65,7 @@ impl Model {
             dst: bench.flow.dst,
             port: bench.flow.src_port,
             now: 0,
-            mutated: false,
+            mistake: 0,
             pointer: None,
             wrr: [0, 0, 1],
             lblc: HashMap::new(),
@@ -96,7 +96,7 @@ impl Model {
         if self.kind == SchedulerKind::Rr && self.pointer == Some(number) {
             let predecessor = at.checked_sub(1).map(|before| self.list[before]);
             // Mistake: goes on at the head.
-            self.pointer = predecessor.filter(|_| !self.mutated);
+            self.pointer = predecessor.filter(|_| self.mistake != 1);
         }
         self.list.remove(at);
         self.wrr_edited();
@@ -122,7 +122,7 @@ impl Model {
             Kind::Nq => self.nq(),
             Kind::Fo => self.heaviest(|_| true),
             // Mistake: full with as many active connections as weight.
-            Kind::Ovf if self.mutated => self.heaviest(|server| server.active < server.weight),
+            Kind::Ovf if self.mistake == 1 => self.heaviest(|server| server.active < server.weight),
             Kind::Ovf => self.heaviest(|server| server.active <= server.weight),
             Kind::Dh => self.dh(),
             Kind::Sh => self.sh(),
@@ -200,7 +200,7 @@ impl Model {
                 let number = self.list[node - 1];
                 let server = self.server(number);
                 // Mistake: a level not reached by its own weight.
-                let level = if self.mutated { cw + 1 } else { cw };
+                let level = if self.mistake == 1 { cw + 1 } else { cw };
                 if !server.overloaded && server.weight >= level {
                     break Some(number);
                 }
@@ -232,7 +232,7 @@ impl Model {
         let mut best: Option<(u32, Server)> = None;
         for (number, server) in self.listed().filter(|(_, server)| server.usable()) {
             // Mistake: the later of equals.
-            let tie = i128::from(self.mutated);
+            let tie = i128::from(self.mistake == 1);
             if best.is_none_or(|(_, best)| server.overhead() < best.overhead() + tie) {
                 best = Some((number, server));
             }
@@ -248,9 +248,8 @@ impl Model {
                 None => server.usable(),
                 Some((_, best)) => {
                     let (kept, taken) = (load(&best) * server.weight, load(&server) * best.weight);
-                    // Mistake: the later of equals. Not where there is another one.
-                    let tie = self.mutated
-                        && !matches!(self.kind, SchedulerKind::Lblc | SchedulerKind::Lblcr);
+                    // Mistake: the later of equals.
+                    let tie = self.mistake == 1;
                     server.usable() && (kept > taken || tie && kept == taken)
                 }
             };
@@ -273,7 +272,7 @@ impl Model {
         let mut best: Option<(u32, i128)> = None;
         for (number, server) in self.listed() {
             // Mistake: the later of equals.
-            let tie = i128::from(self.mutated && self.kind == SchedulerKind::Fo);
+            let tie = i128::from(self.mistake == 1 && self.kind == SchedulerKind::Fo);
             let heavier = best.is_none_or(|(_, w)| server.weight > w - tie);
             if server.usable() && takes(&server) && heavier {
                 best = Some((number, server.weight));
@@ -292,7 +291,7 @@ impl Model {
             buckets.push(self.list[buckets.len() % self.list.len()]);
         }
         // Mistake: the bucket beside.
-        let bucket = hash32(self.dst.to_bits()) ^ usize::from(self.mutated);
+        let bucket = hash32(self.dst.to_bits()) ^ usize::from(self.mistake == 1);
         let number = *buckets.get(bucket)?;
         self.if_usable(number)
     }
@@ -302,7 +301,7 @@ impl Model {
         while !self.list.is_empty() && buckets.len() < 256 {
             for (number, server) in self.listed() {
                 // Mistake: the least share is two buckets.
-                let least = 1 + i128::from(self.mutated);
+                let least = 1 + i128::from(self.mistake == 1);
                 for _ in 0..server.weight.clamp(least, 256) {
                     buckets.push(number);
                 }
@@ -355,7 +354,7 @@ impl Model {
             let (offset, skip) = (
                 siphash13(k1, endpoint) % M,
                 // Mistake: a stride of one less.
-                siphash13(k2, endpoint) % (M - 1) + u32::from(!self.mutated),
+                siphash13(k2, endpoint) % (M - 1) + u32::from(self.mistake != 1),
             );
             let turns = ((server.last_weight / divisor) >> shift).max(1);
             let mut order: Vec<u32> = (0..M).map(|j| (offset + j * skip) % M).collect();
@@ -392,14 +391,20 @@ impl Model {
     fn has_enough(&self, number: u32) -> bool {
         let server = self.server(number);
         // Mistake: as many active connections as weight are enough.
-        let bound = i128::from(self.mutated);
-        server.active > server.weight - bound && self.listed().any(|(_, m)| 2 * m.active < m.weight)
+        let bound = i128::from(self.mistake == 2);
+        server.active > server.weight - bound
+            && self
+                .listed()
+                // Mistake: another one that is just half full.
+                .any(|(_, m)| 2 * m.active < m.weight + i128::from(self.mistake == 3))
     }
 
     fn lblc(&mut self) -> Option<u32> {
         if let Some(number) = self.lblc.get(&self.dst).copied()
             && self.list.contains(&number)
             && self.server(number).weight > 0
+            // Mistake: looks at the flag.
+            && !(self.mistake == 4 && self.server(number).overloaded)
             && !self.has_enough(number)
         {
             return Some(number);
@@ -422,30 +427,46 @@ impl Model {
             .filter(|n| self.list.contains(n))
             .collect();
         let mut chosen = self.by_ratio(&available, Server::overhead);
-        if set.len() > 1 && self.now > modified + LBLCR_EXPIRATION {
+        // Mistake: on the very second.
+        let due = modified + LBLCR_EXPIRATION - u64::from(self.mistake == 4);
+        if set.len() > 1 && self.now > due {
             let mut most: Option<(u32, Server)> = None;
             for number in &set {
                 let server = self.server(*number);
                 let more = match most {
                     None => true,
                     Some((_, most)) => {
-                        most.overhead() * server.weight < server.overhead() * most.weight
+                        // Mistake: the later of equals.
+                        let tie = i128::from(self.mistake == 5);
+                        most.overhead() * server.weight < server.overhead() * most.weight + tie
                     }
                 };
-                if server.weight > 0 && more {
+                // Mistake: only those that are there.
+                let there = self.mistake != 6 || self.list.contains(number);
+                if server.weight > 0 && more && there {
                     most = Some((*number, server));
                 }
             }
             if let Some((most, _)) = most {
                 set.retain(|number| *number != most);
-                modified = self.now;
+                // Mistake: goes on shrinking.
+                if self.mistake != 7 {
+                    modified = self.now;
+                }
+                // Mistake: who is removed serves no more.
+                chosen = chosen.filter(|number| self.mistake != 8 || *number != most);
             }
         }
         if chosen.is_none_or(|number| self.has_enough(number)) {
             chosen = all(self);
             if let Some(number) = chosen.filter(|number| !set.contains(number)) {
-                set.insert(0, number);
-                modified = self.now;
+                // Mistake: the latest last.
+                let at = if self.mistake == 9 { set.len() } else { 0 };
+                set.insert(at, number);
+                // Mistake: growing is no change.
+                if self.mistake != 10 {
+                    modified = self.now;
+                }
             }
         }
         self.lblcr.insert(self.dst, (set, modified));
