@@ -1,10 +1,11 @@
 //! `lblc`: locality-based least connections: a destination stays with its server while that can take more (`SEMANTICS.md`
 //! section 4). Meant for caches behind a firewall mark.
 //!
-//! Cost: O(1), and O(n) while the destination's server has more active connections than weight.
+//! Cost: O(1), and O(log n) for each server whose connections changed since the last choice. After an edit of the service each
+//! destination costs O(n) once.
 
 use super::cache::Cache;
-use super::locality::{Remembered, has_enough};
+use super::locality::{Idlers, Remembered};
 use super::tournament::Tournament;
 use super::{Pool, Request, Scheduler, wlc};
 use crate::command::ServiceEdit;
@@ -13,6 +14,7 @@ use crate::service::RealServerSpec;
 #[derive(Debug)]
 pub(super) struct Lblc {
     least: Tournament,
+    idlers: Idlers,
     cache: Cache<Remembered>,
 }
 
@@ -20,6 +22,7 @@ impl Lblc {
     pub(super) fn new(pool: &Pool<'_>) -> Self {
         Self {
             least: Tournament::new(wlc::rank, pool),
+            idlers: Idlers::new(pool),
             cache: Cache::default(),
         }
     }
@@ -35,7 +38,7 @@ impl Scheduler for Lblc {
         // Its own overload flag is not looked at.
         if let Some(place) = known
             && pool.list()[place].weight > 0
-            && !has_enough(pool, place)
+            && !self.idlers.relieve(pool, place)
         {
             return Some(place);
         }
@@ -46,10 +49,12 @@ impl Scheduler for Lblc {
 
     fn edited(&mut self, _before: &[RealServerSpec], pool: &Pool<'_>, _edit: ServiceEdit) {
         self.least.replay(pool);
+        self.idlers.recount(pool);
     }
 
     fn counted(&mut self, pool: &Pool<'_>, place: usize) {
         self.least.update(pool, place);
+        self.idlers.update(pool, place);
     }
 }
 

@@ -1,10 +1,11 @@
 //! `lblcr`: lblc with replication: a destination has a set of servers, which grows under load and shrinks with time
 //! (`SEMANTICS.md` section 4).
 //!
-//! Cost: O(servers of the destination), and O(n) while the chosen one has more active connections than weight.
+//! Cost: O(servers of the destination), and O(log n) for each server whose connections changed since the last choice. After an edit of the service each
+//! destination costs O(n) once.
 
 use super::cache::{self, Cache};
-use super::locality::{Remembered, has_enough};
+use super::locality::{Idlers, Remembered};
 use super::members::{List, Members};
 use super::tournament::{Rank, Tournament};
 use super::{Pool, Request, Scheduler, wlc};
@@ -19,6 +20,7 @@ const MEMBERS: usize = 2 * cache::HARD_LIMIT;
 #[derive(Debug)]
 pub(super) struct Lblcr {
     least: Tournament,
+    idlers: Idlers,
     cache: Cache<Set>,
     members: Members,
 }
@@ -81,6 +83,7 @@ impl Lblcr {
     pub(super) fn new(pool: &Pool<'_>) -> Self {
         Self {
             least: Tournament::new(wlc::rank, pool),
+            idlers: Idlers::new(pool),
             cache: Cache::default(),
             members: Members::with_capacity(MEMBERS),
         }
@@ -93,6 +96,7 @@ impl Scheduler for Lblcr {
         let expiration = request.settings.lblcr_expiration_s;
         let Self {
             least,
+            idlers,
             cache,
             members,
         } = self;
@@ -115,7 +119,7 @@ impl Scheduler for Lblcr {
             set.shrink(members, pool, now);
         }
         if let Some(place) = known
-            && !has_enough(pool, place)
+            && !idlers.relieve(pool, place)
         {
             return Some(place);
         }
@@ -126,10 +130,12 @@ impl Scheduler for Lblcr {
 
     fn edited(&mut self, _before: &[RealServerSpec], pool: &Pool<'_>, _edit: ServiceEdit) {
         self.least.replay(pool);
+        self.idlers.recount(pool);
     }
 
     fn counted(&mut self, pool: &Pool<'_>, place: usize) {
         self.least.update(pool, place);
+        self.idlers.update(pool, place);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What lblc and lblcr share: a server remembered for a destination, and when it has enough.
+//! What lblc and lblcr share: a server remembered for a destination, and whether others could relieve it.
 
 use std::net::IpAddr;
 
@@ -39,12 +39,46 @@ impl Remembered {
     }
 }
 
-/// Whether the server at `place` has more active connections than weight while another has less than half of its own.
-pub(super) fn has_enough(pool: &Pool<'_>, place: usize) -> bool {
+/// Which servers have less than half as many active connections as weight.
+#[derive(Debug)]
+pub(super) struct Idlers {
+    idle: Vec<bool>,
+    count: usize,
+}
+
+impl Idlers {
+    pub(super) fn new(pool: &Pool<'_>) -> Self {
+        let mut idlers = Self {
+            idle: Vec::new(),
+            count: 0,
+        };
+        idlers.recount(pool);
+        idlers
+    }
+
+    /// Looks at all servers.
+    pub(super) fn recount(&mut self, pool: &Pool<'_>) {
+        let idle = (0..pool.list().len()).map(|place| is_idle(pool, place));
+        self.idle.clear();
+        self.idle.extend(idle);
+        self.count = self.idle.iter().filter(|idle| **idle).count();
+    }
+
+    /// The server at `place` stands otherwise than before.
+    pub(super) fn update(&mut self, pool: &Pool<'_>, place: usize) {
+        let idle = is_idle(pool, place);
+        let was_idle = std::mem::replace(&mut self.idle[place], idle);
+        self.count = self.count + usize::from(idle) - usize::from(was_idle);
+    }
+
+    /// Whether the server at `place` has more active connections than weight while another one is here.
+    pub(super) fn relieve(&self, pool: &Pool<'_>, place: usize) -> bool {
+        let standing = pool.standing(place);
+        standing.active > standing.weight && self.count > 0
+    }
+}
+
+fn is_idle(pool: &Pool<'_>, place: usize) -> bool {
     let standing = pool.standing(place);
-    standing.active > standing.weight
-        && (0..pool.list().len()).any(|other| {
-            let other = pool.standing(other);
-            2 * u64::from(other.active) < u64::from(other.weight)
-        })
+    2 * u64::from(standing.active) < u64::from(standing.weight)
 }

@@ -21,6 +21,7 @@ mod ovf;
 mod rr;
 mod sed;
 mod sh;
+mod shares;
 mod siphash;
 mod tournament;
 mod twos;
@@ -77,7 +78,7 @@ pub fn scheduler(kind: SchedulerKind, pool: &Pool<'_>) -> Box<dyn Scheduler> {
         Kind::Dh => Box::new(dh::DestinationHash),
         Kind::Sh => Box::new(sh::SourceHash),
         Kind::Mh => Box::new(mh::Maglev),
-        Kind::Twos => Box::new(twos::Twos::default()),
+        Kind::Twos => Box::new(twos::Twos::new(pool)),
     }
 }
 
@@ -97,8 +98,8 @@ pub fn follows_counts(kind: SchedulerKind) -> bool {
     use SchedulerKind as Kind;
     match kind {
         Kind::Lc | Kind::Wlc | Kind::Sed | Kind::Nq | Kind::Fo | Kind::Ovf => true,
-        Kind::Lblc | Kind::Lblcr => true,
-        Kind::Rr | Kind::Wrr | Kind::Dh | Kind::Sh | Kind::Mh | Kind::Twos => false,
+        Kind::Lblc | Kind::Lblcr | Kind::Twos => true,
+        Kind::Rr | Kind::Wrr | Kind::Dh | Kind::Sh | Kind::Mh => false,
     }
 }
 

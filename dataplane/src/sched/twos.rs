@@ -1,19 +1,33 @@
 //! `twos`: of two servers drawn by weight the less loaded one (Mitzenmacher's power of two choices; `SEMANTICS.md` section
 //! 4). Random numbers need only be even, not secret.
 //!
-//! Cost: O(n), two passes over weights.
+//! Cost: O(log n) a choice, and for each server whose connections changed since the last one.
 
+use super::shares::Shares;
 use super::{Pool, Request, Scheduler, Standing};
 use crate::command::ServiceEdit;
 use crate::service::RealServerSpec;
 
-/// The state of its generator (SplitMix64, Steele et al., 2014), seeded by its first request.
 #[derive(Debug, Default)]
 pub(super) struct Twos {
+    /// The state of its generator (SplitMix64, Steele et al., 2014), seeded by its first request.
     random: Option<u64>,
+    /// The weights of those that may be drawn.
+    usable: Shares,
 }
 
 impl Twos {
+    pub(super) fn new(pool: &Pool<'_>) -> Self {
+        let mut twos = Self::default();
+        twos.replace(pool);
+        twos
+    }
+
+    fn replace(&mut self, pool: &Pool<'_>) {
+        let weights = (0..pool.list().len()).map(|place| weight_of(pool, place));
+        self.usable.replace(weights);
+    }
+
     fn next(&mut self) -> u64 {
         let state = self.random.get_or_insert(0);
         *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -34,24 +48,10 @@ impl Scheduler for Twos {
             let (addresses, ports) = request.flow.words();
             self.random = Some(request.now.0 ^ addresses ^ ports);
         }
-        let weights = |place: &usize| pool.usable(*place);
-        let usable = || (0..pool.list().len()).filter(weights);
-        let total: u64 = usable()
-            .map(|place| u64::from(pool.list()[place].weight))
-            .sum();
-        let draws = [self.up_to(total), self.up_to(total)];
-        let mut drawn = [None; 2];
-        let mut sum = 0;
-        for place in usable() {
-            sum += u64::from(pool.list()[place].weight);
-            for (drawn, draw) in drawn.iter_mut().zip(draws) {
-                // A draw of 0 is the first one's too, which makes it a little likelier.
-                if drawn.is_none() && draw <= sum {
-                    *drawn = Some(place);
-                }
-            }
-        }
-        let [first, second] = [drawn[0]?, drawn[1]?];
+        // A draw of 0 is the first one's too, which makes it a little likelier.
+        let whole = self.usable.whole();
+        let [first, second] = [self.up_to(whole), self.up_to(whole)];
+        let [first, second] = [self.usable.place(first)?, self.usable.place(second)?];
         if lighter(pool.standing(second), pool.standing(first)) {
             Some(second)
         } else {
@@ -59,7 +59,22 @@ impl Scheduler for Twos {
         }
     }
 
-    fn edited(&mut self, _before: &[RealServerSpec], _pool: &Pool<'_>, _edit: ServiceEdit) {}
+    fn edited(&mut self, _before: &[RealServerSpec], pool: &Pool<'_>, _edit: ServiceEdit) {
+        self.replace(pool);
+    }
+
+    fn counted(&mut self, pool: &Pool<'_>, place: usize) {
+        self.usable.set(place, weight_of(pool, place));
+    }
+}
+
+/// The weight that a server is drawn by.
+fn weight_of(pool: &Pool<'_>, place: usize) -> u32 {
+    if pool.usable(place) {
+        pool.list()[place].weight
+    } else {
+        0
+    }
 }
 
 /// Whether `a` has less load for its weight, in the kernel's 32 bits.
