@@ -15,8 +15,8 @@ use crate::api::{
     KernelStats, LaddrList, LaddrRef, MarkRule, MarkRuleAdd, MarkRuleDelete, MarkRuleInsert,
     MarkRuleList, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd, RealServerList,
     RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd, ServiceFilter, ServiceList,
-    ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet, Stats, SyncDaemonList, Version,
-    WorkerStats,
+    ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet, Stats, SyncDaemon,
+    SyncDaemonList, SyncDaemonStart, SyncDaemonStop, Version, WorkerStats,
 };
 use crate::client::{Rpc, RpcError};
 use crate::settings;
@@ -30,6 +30,7 @@ pub(crate) struct FakeDaemon {
     pub(crate) revision: u64,
     pub(crate) settings: Settings,
     pub(crate) mark_rules: Vec<MarkRule>,
+    pub(crate) sync: Vec<SyncDaemon>,
     /// VIPs of new services are no addresses of this machine.
     pub(crate) vips_elsewhere: bool,
     pub(crate) kernel: Option<KernelStats>,
@@ -231,13 +232,39 @@ impl FakeDaemon {
                 self.applied()
             }
             "sync_daemon_list" => write(&SyncDaemonList {
-                daemons: Vec::new(),
+                daemons: self.sync.clone(),
             }),
-            "sync_daemon_stop" => Err((
-                ErrorKind::NoSyncDaemon,
-                Some("role"),
-                "no daemon runs".to_owned(),
-            )),
+            "sync_daemon_start" => {
+                let start: SyncDaemonStart = read(params)?;
+                if !["ex0", "ex1", "sv0"].contains(&start.interface.as_str()) {
+                    let said = "there is no such port".to_owned();
+                    return Err((ErrorKind::NoSuchInterface, Some("interface"), said));
+                }
+                if self.sync.iter().any(|daemon| daemon.role == start.role) {
+                    let said = "it runs".to_owned();
+                    return Err((ErrorKind::SyncDaemonRuns, Some("role"), said));
+                }
+                self.sync.push(SyncDaemon {
+                    role: start.role,
+                    interface: start.interface,
+                    syncid: start.syncid as u8,
+                    maxlen: start.maxlen.unwrap_or(1472),
+                    group: start.group.unwrap_or([224, 0, 0, 81].into()),
+                    port: start.port.unwrap_or(8848),
+                    ttl: start.ttl.unwrap_or(1),
+                });
+                self.applied()
+            }
+            "sync_daemon_stop" => {
+                let SyncDaemonStop { role } = read(params)?;
+                let before = self.sync.len();
+                self.sync.retain(|daemon| daemon.role != role);
+                if self.sync.len() < before {
+                    return self.applied();
+                }
+                let said = "no daemon runs".to_owned();
+                Err((ErrorKind::NoSyncDaemon, Some("role"), said))
+            }
             "connection_list" => self.connection_list(&read(params)?),
             "version" => write(&Version {
                 sluice: "0.1.0".to_owned(),
@@ -270,6 +297,14 @@ impl FakeDaemon {
             ));
         }
         known_scheduler(&params.scheduler)?;
+        if params
+            .persistence_engine
+            .as_deref()
+            .is_some_and(|engine| engine != "sip")
+        {
+            let said = "there is no such engine".to_owned();
+            return Err((ErrorKind::NoSuchEngine, Some("persistence_engine"), said));
+        }
         self.services.push(Service {
             service: params.service,
             scheduler: params.scheduler,

@@ -118,7 +118,7 @@ Connections that come and go while the list is made may be missed. `expires` is 
     )]
     Connections(ConnectionArgs),
 
-    /// Prints the services as command lines that `restore` reads: as `ipvsadm -S`, with thresholds and timeouts.
+    /// Prints the whole configuration as lines that `restore` reads: services as `ipvsadm -S` with thresholds, settings, mark rules, daemons.
     #[command(after_help = "\
 Example:
   sluice save > services; sluice restore --replace services")]
@@ -129,7 +129,8 @@ Example:
 All lines are checked before the first is executed. A line that the daemon refuses is told with its number; the others are done
 all the same, and the exit code is 1.")]
     Restore {
-        /// Deletes all services first; traffic of known connections goes on when its real servers are back.
+        /// Deletes all services first, and with a file of `save` all mark rules and daemons; traffic of known connections goes
+        /// on when its real servers are back.
         #[arg(long)]
         replace: bool,
         /// The file; standard input if it is `-`.

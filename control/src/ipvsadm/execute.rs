@@ -23,22 +23,22 @@ const SLICE: usize = 10_000;
 
 /// Executes command lines against one daemon.
 pub(super) struct Session<'a> {
-    rpc: &'a mut dyn Rpc,
-    names: &'a dyn Names,
-    out: String,
+    pub(super) rpc: &'a mut dyn Rpc,
+    pub(super) names: &'a dyn Names,
+    pub(super) out: String,
     err: String,
     note: String,
 }
 
 /// Why a command failed: its exit code and its line on standard error.
-struct Failure {
-    rc: i32,
-    text: String,
+pub(super) struct Failure {
+    pub(super) rc: i32,
+    pub(super) text: String,
     /// The daemon's own words, where the kernel's say less.
     hint: Option<String>,
 }
 
-type Done = Result<(), Failure>;
+pub(super) type Done = Result<(), Failure>;
 
 impl<'a> Session<'a> {
     pub(super) fn new(rpc: &'a mut dyn Rpc, names: &'a dyn Names) -> Self {
@@ -64,13 +64,13 @@ impl<'a> Session<'a> {
         self.outcome(rc)
     }
 
-    fn complain(&mut self, rc: i32, text: &str) -> i32 {
+    pub(super) fn complain(&mut self, rc: i32, text: &str) -> i32 {
         self.err.push_str(text);
         self.err.push('\n');
         rc
     }
 
-    fn hint(&mut self, hint: Option<String>) {
+    pub(super) fn hint(&mut self, hint: Option<String>) {
         if let Some(hint) = hint {
             self.note.push_str(&format!("hint: {hint}\n"));
         }
@@ -116,67 +116,6 @@ impl<'a> Session<'a> {
         0
     }
 
-    /// `sluice save`: what `-S` writes, with thresholds and timeouts, in kernel order so that schedulers begin as they are.
-    pub(super) fn save_all(mut self) -> Outcome {
-        let saved = self.write_all();
-        let rc = saved.map_or_else(|failure| self.complain(1, &failure.text), |()| 0);
-        self.outcome(rc)
-    }
-
-    fn write_all(&mut self) -> Done {
-        let mut rows = self.services(None)?;
-        for row in &mut rows {
-            // The last added stands first.
-            row.servers.reverse();
-        }
-        let [tcp, tcp_fin, udp] = self.timeouts()?;
-        let addresses = Addresses::new(true, self.names);
-        let lines = save::lines(&rows, &addresses, Thresholds::Kept);
-        self.out = format!(
-            "# sluice {} saved this; `sluice restore` reads it.\n--set {tcp} {tcp_fin} {udp}\n{lines}",
-            env!("CARGO_PKG_VERSION")
-        );
-        Ok(())
-    }
-
-    /// `sluice restore`: all lines are understood before the first is executed; what the daemon refuses does not stop it.
-    pub(super) fn restore_all(mut self, text: &str, replace: bool) -> Outcome {
-        let mut commands = Vec::new();
-        for (line, number) in text.lines().zip(1..) {
-            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-            let words = words
-                .strip_prefix(&["ipvsadm".to_owned()])
-                .unwrap_or(&words);
-            if words.first().is_none_or(|word| word.starts_with('#')) {
-                continue;
-            }
-            match parse(words, self.names) {
-                Ok(Command::Restore) => {
-                    let rc = self.complain(2, &format!("line {number}: -R within a restore"));
-                    return self.outcome(rc);
-                }
-                Ok(command) => commands.push((number, command)),
-                Err(unusable) => {
-                    let text = format!("line {number}: {}: nothing was done", unusable.text);
-                    self.hint(hint(words, &unusable));
-                    let rc = self.complain(2, &text);
-                    return self.outcome(rc);
-                }
-            }
-        }
-        if replace && let Err(failure) = self.flush() {
-            let rc = self.complain(1, &failure.text);
-            return self.outcome(rc);
-        }
-        let mut rc = 0;
-        for (number, command) in commands {
-            if let Err(failure) = self.perform(command) {
-                rc = self.complain(1, &format!("line {number}: {}", failure.text));
-            }
-        }
-        self.outcome(rc)
-    }
-
     /// `sluice proc`.
     pub(super) fn proc(mut self, file: ProcFile) -> Outcome {
         let shown = self.show_proc(file);
@@ -195,9 +134,7 @@ impl<'a> Session<'a> {
             }
             ProcFile::IpVsApp => proc::APPLICATIONS.to_owned(),
             ProcFile::Settings => {
-                let list = ask::<api::SettingList>(self.rpc, "setting_list", Value::Null);
-                let list = list.map_err(|error| failure(1, error.to_string()))?;
-                let files = proc::settings(&list.settings);
+                let files = proc::settings(&self.settings()?);
                 let line = |(name, value): &(String, String)| {
                     format!("/proc/sys/net/ipv4/vs/{name}:{value}\n")
                 };
@@ -207,7 +144,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn outcome(self, rc: i32) -> Outcome {
+    pub(super) fn outcome(self, rc: i32) -> Outcome {
         Outcome {
             rc,
             out: self.out,
@@ -216,7 +153,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn perform(&mut self, command: Command) -> Done {
+    pub(super) fn perform(&mut self, command: Command) -> Done {
         match command {
             Command::Help => self.out.push_str(USAGE),
             Command::Version => {
@@ -331,7 +268,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn change(&mut self, method: &str, params: &impl Serialize, object: Object) -> Done {
+    pub(super) fn change(&mut self, method: &str, params: &impl Serialize, object: Object) -> Done {
         let params = encode(params)?;
         let done = ask::<api::Applied>(self.rpc, method, params);
         let applied = done.map_err(|error| refused(&error, method, object))?;
@@ -342,7 +279,7 @@ impl<'a> Session<'a> {
     }
 
     /// `-C`: one service after the other.
-    fn flush(&mut self) -> Done {
+    pub(super) fn flush(&mut self) -> Done {
         for row in self.services(None)? {
             let service = reference(row.id);
             let params = encode(&api::ServiceOnly { service })?;
@@ -412,30 +349,35 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn timeouts(&mut self) -> Result<[u32; 3], Failure> {
+    pub(super) fn settings(&mut self) -> Result<Vec<api::Setting>, Failure> {
         let list = ask::<api::SettingList>(self.rpc, "setting_list", Value::Null);
         let list = list.map_err(|error| refused(&error, "setting_list", Object::Service))?;
+        Ok(list.settings)
+    }
+
+    fn list_timeouts(&mut self) -> Done {
+        let settings = self.settings()?;
         let value = |name: &str| {
-            let mut settings = list.settings.iter();
+            let mut settings = settings.iter();
             settings
                 .find(|setting| setting.name == name)
                 .map_or(0, |setting| setting.value)
         };
-        Ok(TIMEOUTS.map(value))
-    }
-
-    fn list_timeouts(&mut self) -> Done {
-        let [tcp, tcp_fin, udp] = self.timeouts()?;
+        let [tcp, tcp_fin, udp] = TIMEOUTS.map(value);
         self.out.push_str(&format!(
             "Timeout (tcp tcpfin udp): {tcp} {tcp_fin} {udp}\n"
         ));
         Ok(())
     }
 
-    fn list_sync_daemons(&mut self) -> Done {
+    pub(super) fn sync_daemons(&mut self) -> Result<Vec<api::SyncDaemon>, Failure> {
         let list = ask::<api::SyncDaemonList>(self.rpc, "sync_daemon_list", Value::Null);
         let list = list.map_err(|error| refused(&error, "sync_daemon_list", Object::Sync))?;
-        for daemon in list.daemons {
+        Ok(list.daemons)
+    }
+
+    fn list_sync_daemons(&mut self) -> Done {
+        for daemon in self.sync_daemons()? {
             let api::SyncDaemon {
                 interface,
                 syncid,
@@ -470,7 +412,10 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn services(&mut self, service: Option<api::ServiceRef>) -> Result<Vec<ServiceRow>, Failure> {
+    pub(super) fn services(
+        &mut self,
+        service: Option<api::ServiceRef>,
+    ) -> Result<Vec<ServiceRow>, Failure> {
         let params = encode(&api::ServiceFilter { service })?;
         let list = ask::<api::ServiceList>(self.rpc, "service_list", params);
         let list = list.map_err(|error| match error.kind() {
@@ -497,27 +442,30 @@ const NO_SERVICE: &str = "No such service";
 
 /// What a command is about; the same error has other words for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Object {
+pub(super) enum Object {
     Service,
     Server,
     Laddr,
     Sync,
+    /// What a kernel has no words for.
+    Setting,
 }
 
 impl Object {
     fn no_service(self) -> &'static str {
         match self {
-            Self::Service | Self::Sync => NO_SERVICE,
+            Self::Service | Self::Sync | Self::Setting => NO_SERVICE,
             Self::Server | Self::Laddr => "Service not defined",
         }
     }
 }
 
 /// The kernel's words for an error of the daemon; its own where the kernel has none.
-fn refused(error: &RpcError, method: &str, object: Object) -> Failure {
+pub(super) fn refused(error: &RpcError, method: &str, object: Object) -> Failure {
     const INVALID: &str =
         "Invalid operation.  Possibly wrong module version, address not unicast, ...";
     let text = match (error.kind(), object) {
+        (_, Object::Setting) => return failure(255, error.to_string()),
         (Some(ErrorKind::ServiceExists), _) => "Service already exists",
         (Some(ErrorKind::ServerExists), _) => "Destination already exists",
         (Some(ErrorKind::NoSuchService), object) => object.no_service(),

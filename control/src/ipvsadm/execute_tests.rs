@@ -305,10 +305,13 @@ fn what_sluice_saves_it_restores_with_thresholds_comments_and_order() {
     ok(&mut daemon, "-a -t 10.0.0.1:80 -r 192.168.1.1:80 -m -x 7");
     assert!(run(&mut daemon, "-S -n").note.contains("sluice save"));
     let saved = super::save(&mut daemon);
+    let lines = saved.out.lines().skip(1);
+    assert!(saved.out.contains("\nsetting timeout_tcp 100\n"));
     assert_eq!(
-        saved.out.lines().skip(1).collect::<Vec<_>>(),
+        lines
+            .skip_while(|line| line.starts_with("setting "))
+            .collect::<Vec<_>>(),
         [
-            "--set 100 120 200",
             "-A -u 10.0.0.1:53 -s rr",
             "-A -t 10.0.0.1:80 -s wrr",
             "-a -t 10.0.0.1:80 -r 192.168.1.2:80 -m -w 3 -x 100 -y 50",
@@ -320,6 +323,7 @@ fn what_sluice_saves_it_restores_with_thresholds_comments_and_order() {
     let outcome = super::restore(&saved.out, true, &mut restored);
     assert_eq!(outcome, Outcome::default());
     assert_eq!(restored.services, daemon.services);
+    assert_eq!(super::save(&mut restored), saved);
     let again = super::restore(
         "# all there\n\n-A -t 10.0.0.1:80\n-A -t 10.0.0.2:80\n",
         false,
@@ -343,6 +347,60 @@ fn what_sluice_saves_it_restores_with_thresholds_comments_and_order() {
         )
     );
     assert_eq!(restored.services.len(), 3);
+}
+
+#[test]
+fn settings_marks_and_daemons_are_saved_and_replaced() {
+    let mut daemon = FakeDaemon::default();
+    let marks = "mark mark=5 destination=10.0.1.0/24 protocol=tcp destination_ports=80-89\n\
+                 mark mark=0 source=198.51.100.7/32 source_ports=53 port=lan\n";
+    let daemons = "--start-daemon backup --mcast-interface ex0 --syncid 7 --sync-maxlen 1200 \
+                   --mcast-group 224.0.0.90 --mcast-port 8849 --mcast-ttl 3\n";
+    let outcome = super::restore(
+        &format!("{marks}-A -f 5 -s rr\nsetting sloppy_tcp 1\n{daemons}"),
+        false,
+        &mut daemon,
+    );
+    assert_eq!(outcome, Outcome::default());
+    let saved = super::save(&mut daemon).out;
+    assert!(saved.contains("\nsetting sloppy_tcp 1\n"), "{saved}");
+    assert!(
+        saved.ends_with(&format!("{marks}-A -f 5 -s rr\n{daemons}")),
+        "{saved}"
+    );
+
+    let mut other = FakeDaemon::default();
+    let before = "mark mark=9\nsetting drop_entry 3\n-A -t 10.0.0.9:80\n\
+                  --start-daemon master --mcast-interface ex1\n";
+    assert_eq!(super::restore(before, false, &mut other).rc, 0);
+    // Of services alone: all else stays.
+    assert_eq!(super::restore("-A -f 5\n", true, &mut other).rc, 0);
+    let kept = super::save(&mut other).out;
+    assert!(kept.contains("\nmark mark=9\n-A -f 5 -s wlc\n--start-daemon master "));
+    assert_eq!(super::restore(&saved, true, &mut other), Outcome::default());
+    assert_eq!(super::save(&mut other).out, saved);
+
+    for (wrong, why) in [
+        (
+            "setting sloppy_tcp yes",
+            "setting sloppy_tcp takes a number",
+        ),
+        ("mark 5", "mark: expected NAME=VALUE, not 5"),
+        ("mark destination=10.0.0.1/32", "mark: missing field `mark`"),
+        ("mark mark=5 from=10.0.0.1/32", "mark: unknown field `from`"),
+    ] {
+        let said = super::restore(&format!("-C\n{wrong}\n"), true, &mut other);
+        assert_eq!(said.rc, 2);
+        assert!(
+            said.err.starts_with(&format!("line 2: {why}")),
+            "{}",
+            said.err
+        );
+        assert_eq!(super::save(&mut other).out, saved);
+    }
+    let refused = super::restore("setting no_such 1\n", false, &mut other);
+    assert_eq!(refused.rc, 1);
+    assert!(refused.err.contains("no_such"), "{}", refused.err);
 }
 
 #[test]

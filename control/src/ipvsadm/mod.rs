@@ -13,6 +13,7 @@ use crate::client::Rpc;
 
 mod address;
 mod command;
+mod everything;
 mod execute;
 mod hints;
 mod listing;
@@ -56,13 +57,13 @@ pub fn run_with_names(
     execute::Session::new(rpc, names).run(args, stdin)
 }
 
-/// `sluice save`: the services as command lines, with what `ipvsadm -S` forgets.
+/// `sluice save`: the whole configuration as lines: those of `ipvsadm -S`, what they forget, settings, mark rules and daemons.
 pub fn save(rpc: &mut dyn Rpc) -> Outcome {
     execute::Session::new(rpc, &SystemNames).save_all()
 }
 
-/// `sluice restore`: executes the lines that [`save`] or `ipvsadm -S` wrote; empty ones and comments are fine. All services go first if
-/// `replace`. One line on standard error for each that the daemon refuses.
+/// `sluice restore`: executes the lines that [`save`] or `ipvsadm -S` wrote; empty ones and comments are fine. If `replace`, all
+/// services go first, and with lines of [`save`] mark rules and daemons. One line on standard error for each that the daemon refuses.
 pub fn restore(lines: &str, replace: bool, rpc: &mut dyn Rpc) -> Outcome {
     execute::Session::new(rpc, &SystemNames).restore_all(lines, replace)
 }

@@ -306,6 +306,24 @@ fn persistence_marks_and_every_listing() {
         tour.type_in("-L --daemon"),
         "master sync daemon (mcast=ex0, syncid=7, maxlen=1472, group=224.0.0.81, port=8848, ttl=1)\n"
     );
+    // All of it saved by sluice, which keeps more than -S, and restored.
+    let shell = Shell::on(&tour.rig);
+    tour.type_in(&format!("-A -f {mark} -s rr"));
+    let saved = shell.sluice("save");
+    for line in [
+        "setting timeout_tcp 600\n",
+        "mark mark=5 destination=10.0.0.4/32\n",
+        " -x 100 -y 50\n",
+        "--start-daemon master --mcast-interface ex0 --syncid 7 ",
+    ] {
+        assert!(saved.contains(line), "{line} in {saved}");
+    }
+    tour.type_in("--set 0 0 100");
+    shell.sluice("mark add 6 --destination 10.0.0.9/32");
+    let restored = shell.sluice_with("restore --replace -", &saved);
+    assert_eq!((restored.code, restored.out.as_str()), (0, ""));
+    assert!(restored.err.starts_with("warning: ") && restored.err.lines().count() == 1);
+    assert_eq!(shell.sluice("save"), saved);
     tour.type_in("--stop-daemon master");
     assert_eq!(tour.type_in("-Ln --sort"), tour.type_in("-l -n"));
     let order = |listing: &str| -> Vec<String> {
