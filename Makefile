@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo run test conformance bench guard choices ceilings setup
+.PHONY: help demo run test conformance bench compare guard choices ceilings setup
 
 CONFIG ?=
 BENCH ?=
@@ -65,3 +65,7 @@ bench: ## measure the appliance beside testpmd, new connections, memory: make be
 	@.ci/setup build bench
 	@cargo build --release --locked --package sluice-control --bin sluiced --package sluice-perf --bin bench
 	@$(SUDO) target/release/bench --results perf/results $(BENCH)
+
+compare: ## what changed between two results: make compare [BEFORE=A.json AFTER=B.json], the latest two of make bench if not given
+	@.ci/setup build
+	@perf/compare $(or $(BEFORE),$(shell ls perf/results/*-bench.json | tail -n 2 | head -n 1)) $(or $(AFTER),$(shell ls perf/results/*-bench.json | tail -n 1))

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sluice_control::api::Method;
 use sluice_dataplane::io::{Burst, Frame, Port};
 use sluice_dataplane::stats::WorkerCells;
@@ -36,7 +36,7 @@ const SERVICE: Balanced = Balanced {
 };
 
 /// A timed window.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Opened {
     /// Connections made.
     pub connections: u64,

@@ -99,6 +99,9 @@ impl fmt::Display for Scenario {
     }
 }
 
+/// All methods, in the order of the tables.
+pub const METHODS: [Method; 4] = [Method::Dr, Method::Tun, Method::Nat, Method::FullNat];
+
 /// A method's name, as the tables spell it.
 pub fn name(method: Method) -> &'static str {
     match method {

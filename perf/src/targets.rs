@@ -1,12 +1,12 @@
 //! What must be reached and what is aimed at (one worker, ratios to testpmd macswap on the same rig).
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sluice_control::api::Method;
 
 use crate::scenario::{Scenario, name};
 
 /// The bound of one figure.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Target {
     /// What is measured, with its unit.
     pub what: String,

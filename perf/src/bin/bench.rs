@@ -16,7 +16,7 @@ use sluice_perf::hugepages::Reserved;
 use sluice_perf::instructions::Ceilings;
 use sluice_perf::interrupt;
 use sluice_perf::machine::Machine;
-use sluice_perf::report::{NewConnections, Report, Row, Settings};
+use sluice_perf::report::{NewConnections, Report, Row, Run, Settings};
 use sluice_perf::scenario::{Place, Scenario, count, name};
 use sluice_perf::single::{Single, Turns};
 use sluice_perf::targets::Target;
@@ -77,10 +77,18 @@ struct Options {
     /// look at it with perf.
     #[arg(long)]
     hold: bool,
+
+    /// Measure nothing, only write the text and the page of this result (JSON) anew.
+    #[arg(long)]
+    render: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
+    if let Some(result) = &options.render {
+        Report::render(result)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     interrupt::watch()?;
     let bench = Bench::new(options)?;
     if bench.options.hold {
@@ -90,7 +98,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let report = bench.run()?;
     if let Some(folder) = &bench.options.results {
         let paths = report.store(folder)?;
-        eprintln!("written: {} and {}", paths[0].display(), paths[1].display());
+        for path in paths {
+            eprintln!("written: {}", path.display());
+        }
     }
     print!("{}", report.text());
     let (_, missed) = report.verdict();
@@ -167,7 +177,7 @@ impl Bench {
         // Before this thread is pinned: the number of cores is that of those it may use.
         let (machine, before) = (Machine::this(), load());
         let (mut rows, mut singles, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-        let mut connection_bytes = f64::NAN;
+        let mut connection_bytes = None;
         for flows in &self.options.flows {
             for method in in_table(*flows, &self.methods) {
                 eprintln!(
@@ -181,8 +191,16 @@ impl Bench {
                     flows: *flows,
                 })?;
                 if u64::from(*flows) == LIVE {
-                    connection_bytes = prepared.walk.connection_bytes() as f64 / f64::from(*flows);
+                    connection_bytes =
+                        Some(prepared.walk.connection_bytes() as f64 / f64::from(*flows));
                 }
+                settings.command_lines.push(format!(
+                    "{}: sluiced with {} MB of DPDK's memory, {} frames, room for {} connections",
+                    prepared.scenario,
+                    prepared.scenario.memory_mb(),
+                    prepared.scenario.frames(),
+                    prepared.scenario.max_connections()
+                ));
                 settings.command_lines.push(format!(
                     "{}: {} {}",
                     prepared.scenario,
@@ -210,16 +228,16 @@ impl Bench {
             let slowest = new_connections.iter().map(NewConnections::millions_per_s);
             targets.push(Target::new_connections(slowest.fold(f64::MAX, f64::min)));
         }
-        if connection_bytes.is_finite() {
-            targets.push(Target::memory(connection_bytes));
-        }
+        targets.extend(connection_bytes.map(Target::memory));
         Ok(Report {
+            run: Run::Bench,
             machine,
             settings,
             load: (before, load()),
             rows,
             new_connections,
             singles,
+            experiments: Vec::new(),
             connection_bytes,
             targets,
         })
@@ -337,7 +355,7 @@ impl Bench {
             let rounds = 0..self.options.rounds;
             let windows = rounds.map(|_| churn.measure()).collect::<Result<_, _>>()?;
             all.push(NewConnections {
-                method: name(*method),
+                method: name(*method).to_owned(),
                 windows,
             });
         }
