@@ -1,0 +1,135 @@
+//! Counters, rates, and what of a deleted server is kept.
+
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn counters_are_sums_over_workers_and_a_new_service_starts_at_zero() {
+    let mut rig = with_a_server(2);
+    for worker in &rig.1.channels {
+        worker.cells.services[0].conns.add(2);
+        worker.cells.services[0].traffic[0].bytes.add(70);
+        worker.cells.servers[0].conns.add(2);
+        worker.cells.servers[0].active.add(1);
+        worker.cells.books.drops[0].add(4);
+        worker.cells.books.rx.add(9);
+    }
+    let service = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(service["stats"]["conns"], 4);
+    assert_eq!(service["stats"]["in_bytes"], 140);
+    assert_eq!(service["real_servers"][0]["stats"]["conns"], 4);
+    assert_eq!(service["real_servers"][0]["active"], 2);
+    assert_eq!(ok(&mut rig, "drops", json!({}))["drops"][0]["packets"], 8);
+    let stats = ok(&mut rig, "stats", json!({}));
+    assert_eq!(stats["totals"]["conns"], 4);
+    assert_eq!(stats["workers"][1]["rx"], 9);
+    assert_eq!(stats["workers"][1]["dropped"], 4);
+
+    // A server that returns to the same service goes on counting; in a new service it starts anew.
+    let server = json!({"service": web(), "address": "192.168.1.1:80", "method": "nat"});
+    ok(
+        &mut rig,
+        "real_server_delete",
+        json!({"service": web(), "address": "192.168.1.1:80"}),
+    );
+    ok(&mut rig, "real_server_add", server.clone());
+    let listed = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(listed["real_servers"][0]["stats"]["conns"], 4);
+    ok(&mut rig, "service_delete", json!({"service": web()}));
+    ok(&mut rig, "service_add", json!({"service": web()}));
+    ok(&mut rig, "real_server_add", server);
+    let listed = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(listed["stats"]["conns"], 0);
+    assert_eq!(listed["real_servers"][0]["stats"]["conns"], 0);
+    assert_eq!(
+        listed["real_servers"][0]["active"], 2,
+        "its connections are still there"
+    );
+    assert_eq!(ok(&mut rig, "stats", json!({}))["totals"]["conns"], 4);
+}
+
+#[test]
+fn zeroing_a_service_leaves_others_and_zeroing_all_takes_the_totals_too() {
+    let mut rig = with_a_server(2);
+    let dns = json!({"protocol": "udp", "address": "10.0.0.1:53"});
+    ok(&mut rig, "service_add", json!({"service": dns}));
+    for worker in &rig.1.channels {
+        worker.cells.services[0].conns.add(2);
+        worker.cells.servers[0].traffic[0].packets.add(300);
+        worker.cells.servers[0].active.set(1);
+        worker.cells.services[1].conns.add(5);
+    }
+    rig.0.tick(Duration::from_secs(2));
+    let revision = rig.0.revision();
+    let answer = ok(&mut rig, "service_zero", json!({"service": web()}));
+    assert_eq!(answer, json!({"revision": revision}));
+    let list = ok(&mut rig, "service_list", json!({}))["services"].clone();
+    assert_eq!(list[0]["stats"]["conns"], 0);
+    let server = &list[0]["real_servers"][0];
+    assert_eq!(server["stats"]["in_packets"], 0);
+    assert_eq!(server["rates"]["in_pps"], 0);
+    assert_eq!(server["active"], 2, "connections are no statistics");
+    assert_eq!(list[1]["stats"]["conns"], 10);
+    assert_eq!(ok(&mut rig, "stats", json!({}))["totals"]["conns"], 14);
+
+    rig.1.channels[0].cells.services[0].conns.add(1);
+    let list = ok(&mut rig, "service_list", json!({}))["services"].clone();
+    assert_eq!(list[0]["stats"]["conns"], 1);
+    ok(&mut rig, "service_zero", json!({}));
+    let list = ok(&mut rig, "service_list", json!({}))["services"].clone();
+    assert_eq!(list[0]["stats"]["conns"], 0);
+    assert_eq!(list[1]["stats"]["conns"], 0);
+    let stats = ok(&mut rig, "stats", json!({}));
+    assert_eq!(stats["totals"]["conns"], 0);
+    assert_eq!(stats["rates"]["cps"], 0);
+    let error = call(
+        &mut rig,
+        "service_zero",
+        json!({"service": {"protocol": "tcp", "address": "10.0.0.9:80"}}),
+    );
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::NoSuchService);
+}
+
+#[test]
+fn a_deleted_server_is_forgotten_two_minutes_after_its_last_connection() {
+    let mut rig = with_a_server(1);
+    let server = json!({"service": web(), "address": "192.168.1.1:80"});
+    rig.1.channels[0].cells.servers[0].inactive.set(1);
+    ok(&mut rig, "real_server_delete", server.clone());
+    rig.0.tick(Duration::from_secs(1000));
+    assert_eq!(rig.0.config().trash_len(), 1);
+    rig.1.channels[0].cells.servers[0].inactive.set(0);
+    rig.0.tick(Duration::from_secs(1060));
+    rig.0.tick(Duration::from_secs(1139));
+    assert_eq!(rig.0.config().trash_len(), 1);
+    rig.0.tick(Duration::from_secs(1180));
+    assert_eq!(rig.0.config().trash_len(), 0);
+    ok(&mut rig, "real_server_add", server);
+    assert_eq!(
+        rig.1.last_put().real_servers[0].id,
+        RsId {
+            index: 0,
+            generation: 1
+        }
+    );
+}
+
+#[test]
+fn rates_are_estimated_every_two_seconds() {
+    let mut rig = with_a_server(1);
+    rig.1.channels[0].cells.services[0].traffic[0]
+        .packets
+        .add(300);
+    rig.1.channels[0].cells.servers[0].traffic[0]
+        .packets
+        .add(300);
+    rig.0.tick(Duration::from_millis(1999));
+    let listed = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(listed["rates"]["in_pps"], 0);
+    rig.0.tick(Duration::from_secs(2));
+    let listed = ok(&mut rig, "service_list", json!({}))["services"][0].clone();
+    assert_eq!(listed["rates"]["in_pps"], 37);
+    assert_eq!(listed["real_servers"][0]["rates"]["in_pps"], 37);
+    assert_eq!(ok(&mut rig, "stats", json!({}))["rates"]["in_pps"], 37);
+}
