@@ -60,7 +60,7 @@ drop_reasons! {
     Defence = "drop_packet",
     /// A NAT server's packet of no connection; the server got an ICMP port unreachable (`nat_icmp_send`).
     UnknownReply = "unknown_reply",
-    /// The table of persistence templates is full.
+    /// The table of persistence templates is full: it grows with `max_connections`.
     TemplatesFull = "templates_full",
     /// The connection table is full.
     TableFull = "table_full",

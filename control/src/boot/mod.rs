@@ -153,7 +153,7 @@ pub struct Workers {
     pub polling: Polling,
     /// Lets workers share a core with each other or with control: tests and small machines.
     pub allow_shared_cores: bool,
-    /// Connections that a worker's table holds.
+    /// Connections that a worker's table holds. Beside them it has places for 7/16 as many persistence templates.
     pub max_connections: usize,
     /// Packets of a worker that may wait for a neighbour's MAC.
     pub max_held: usize,

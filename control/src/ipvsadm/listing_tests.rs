@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use sluice_dataplane::command::Settings;
+
 use super::command::{
     Checksum, Command, Forward, List, Mask, Persistence, Protocol, SchedFlags, ServiceId, Tunnel,
 };
@@ -13,6 +15,7 @@ use super::proc;
 use super::rows::{ServerRow, ServiceRow, sort};
 use super::save;
 use crate::api::{self, Connection, Counters, Method, Rates};
+use crate::settings;
 
 /// The port names of the machine that made the recording.
 struct RecordedNames;
@@ -409,7 +412,7 @@ fn the_proc_files_are_as_recorded() {
     let nothing = proc::statistics(&Counters::default(), &Rates::default());
     assert_eq!(nothing, net("ip_vs_stats"));
     assert_eq!(proc::APPLICATIONS, net("ip_vs_app"));
-    let tree: String = proc::settings(&[])
+    let tree: String = proc::settings(&settings::list(&Settings::default()))
         .iter()
         .map(|(name, value)| format!("/proc/sys/net/ipv4/vs/{name}:{value}\n"))
         .collect();

@@ -12,29 +12,8 @@ use crate::api::{Connection, Counters, Rates, Setting};
 /// The kernel's ticks in a second.
 const TICKS: u32 = 250;
 
-/// The settings that a kernel has and sluice does not, with what a kernel shows. All of them are without effect here.
-const FIXED: &[(&str, &str)] = &[
-    ("am_droprate", "10"),
-    ("amemthresh", "1024"),
-    ("backup_only", "0"),
-    ("cache_bypass", "0"),
-    ("conn_reuse_mode", "1"),
-    ("conntrack", "0"),
-    ("drop_entry", "0"),
-    ("drop_packet", "0"),
-    ("expire_nodest_conn", "0"),
-    ("expire_quiescent_template", "0"),
-    ("ignore_tunneled", "0"),
-    ("lblc_expiration", "86400"),
-    ("lblcr_expiration", "86400"),
-    ("nat_icmp_send", "0"),
-    ("pmtu_disc", "1"),
-    ("run_estimation", "1"),
-    ("schedule_icmp", "0"),
-    ("secure_tcp", "0"),
-    ("sloppy_sctp", "0"),
-    ("sloppy_tcp", "0"),
-    ("snat_reroute", "1"),
+/// The settings that a kernel has and sluice does not, with what a kernel shows: those of synchronisation.
+const FIXED: [(&str, &str); 8] = [
     ("sync_persist_mode", "0"),
     ("sync_ports", "1"),
     ("sync_qlen_max", "3613"),
@@ -44,6 +23,9 @@ const FIXED: &[(&str, &str)] = &[
     ("sync_threshold", "3\t50"),
     ("sync_version", "1"),
 ];
+
+/// Begins the names of settings that a kernel has no file of: `ipvsadm --set` sets them.
+const NO_FILE: &str = "timeout_";
 
 /// `/proc/net/ip_vs`.
 pub(super) fn services(services: &[ServiceRow]) -> String {
@@ -189,22 +171,23 @@ pub(super) const APPLICATIONS: &str =
 
 /// What is in each file of `/proc/sys/net/ipv4/vs`, by name. `settings` are sluice's own; what only a kernel has shows its default.
 pub(super) fn settings(settings: &[Setting]) -> Vec<(String, String)> {
-    let of_kernel = |(name, default): &(&str, &str)| {
-        let known = settings.iter().find(|setting| setting.name == *name);
-        let value = known.map_or_else(
-            || (*default).to_owned(),
-            |setting| setting.value.to_string(),
-        );
-        ((*name).to_owned(), value)
-    };
-    FIXED.iter().map(of_kernel).collect()
+    let files = settings
+        .iter()
+        .filter(|setting| !setting.name.starts_with(NO_FILE));
+    let own = files.map(|setting| (setting.name.clone(), setting.value.to_string()));
+    let fixed = FIXED.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let mut all: Vec<_> = own.chain(fixed).collect();
+    all.sort();
+    all
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::json;
+    use sluice_dataplane::command::Settings;
 
     use super::*;
+    use crate::settings;
 
     #[test]
     fn statistics_are_hexadecimal() {
@@ -243,12 +226,11 @@ mod tests {
 
     #[test]
     fn settings_that_sluice_has_show_its_values() {
-        let own = Setting {
-            name: "sloppy_tcp".to_owned(),
-            value: 1,
-            description: String::new(),
-        };
-        let all = settings(&[own]);
+        let mut own = settings::list(&Settings::default());
+        for setting in &mut own {
+            setting.value += u32::from(setting.name == "sloppy_tcp");
+        }
+        let all = super::settings(&own);
         let value = |name: &str| &all.iter().find(|(known, _)| known == name).unwrap().1;
         assert_eq!(
             (
