@@ -3,7 +3,8 @@
 //! [`scenario`] says what is forwarded how; [`traffic`] makes its frames; [`walk`] is a worker in memory, set up from the same
 //! boot file as the appliance. [`appliance`] and [`testpmd`] are the two that are compared, timed by [`timing`]; [`churn`]
 //! opens connections for ever; [`single`] sends packets one by one; [`targets`] judges and [`report`] writes it all down.
-//! [`pktgen`] is `sluice-pktgen`, the generator that also answers and checks; [`memif`] puts it beside an appliance.
+//! [`pktgen`] is `sluice-pktgen`, the generator that also answers and checks; [`memif`] puts it beside an appliance,
+//! and [`loads`] are what is measured there.
 
 pub mod appliance;
 pub mod bench_port;
@@ -14,6 +15,7 @@ pub mod frame;
 pub mod hugepages;
 pub mod instructions;
 pub mod interrupt;
+pub mod loads;
 pub mod machine;
 pub mod memif;
 pub mod pktgen;

@@ -69,7 +69,7 @@ fn what_cannot_be_is_refused_with_status_2_and_a_sentence() {
         ("--port=net_null0 --size=1519", "1518"),
         ("--port=net_nonsense0 --role=send", "net_nonsense0"),
         (
-            "--port=net_memif0,socket=/nowhere/x,socket-abstract=no --link-timeout=0",
+            "--port=net_memif0,socket=/nowhere/x,socket-abstract=no --start-timeout=0",
             "role=server",
         ),
     ] {
@@ -83,7 +83,7 @@ fn what_cannot_be_is_refused_with_status_2_and_a_sentence() {
 #[test]
 fn silence_is_an_error_and_not_a_success() {
     // net_ring gives back what it is given, but that is to the VIP, which is nobody here.
-    let output = pktgen("--port=net_ring0 --role=both --packets=10 --drain=0");
+    let output = pktgen("--port=net_ring0 --role=both --packets=10 --start-timeout=1");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("0 answers came"), "{said}");

@@ -6,6 +6,7 @@
 use std::env;
 
 use sluice_control::api::Method;
+use sluice_perf::loads::{self, Extent};
 use sluice_perf::memif::{Measured, Programs, Setup, against_testpmd, measure};
 use sluice_perf::pktgen::Report;
 use sluice_perf::scenario::SERVERS;
@@ -39,7 +40,7 @@ fn programs(home: &TempDir) -> Programs {
 
 fn arguments(more: &str) -> Vec<String> {
     let all = format!(
-        "--rate=20k --packets={PACKETS} --flows={FLOWS} --duration=600 --drain=120 --patience=600 --link-timeout=120 {more}"
+        "--rate=20k --packets={PACKETS} --flows={FLOWS} --duration=600 --drain=120 --patience=600 --start-timeout=120 {more}"
     );
     all.split_whitespace().map(str::to_owned).collect()
 }
@@ -143,4 +144,42 @@ fn stock_testpmd_is_a_peer_too() {
         assert_clean(&report);
         assert_eq!(report.trial.answered, PACKETS);
     }
+}
+
+#[test]
+fn every_load_that_is_measured_runs_and_gives_figures() {
+    let home = TempDir::with_prefix("sluice-memif-").unwrap();
+    let (programs, setup) = (programs(&home), setup(Method::Nat));
+    let extent = Extent {
+        seconds: 0.2,
+        flows: FLOWS,
+        precision_percent: 40.0,
+        drain_s: 0.5,
+        start_timeout_s: 120,
+    };
+    // Where nothing is lost, nobody waits for what does not come.
+    let patient = Extent {
+        drain_s: 120.0,
+        ..extent
+    };
+    let found = loads::loss_free(&setup, &programs, extent, "imix").unwrap();
+    let search = found.measured.generator.search.as_ref().unwrap();
+    assert!(!search.trials.is_empty());
+    let loaded = loads::latency(&setup, &programs, patient, 10_000.0).unwrap();
+    let percent: Vec<u32> = loaded.iter().map(|at| at.percent).collect();
+    assert_eq!(percent, [10, 50, 90]);
+    assert!(
+        loaded
+            .iter()
+            .all(|at| at.measured.generator.trial.round_trip.is_some())
+    );
+    let opened = loads::new_connections(&setup, &programs, extent, 5000.0).unwrap();
+    let trial = &opened.measured.generator.trial;
+    assert_eq!(trial.began, trial.sent);
+    assert!(opened.measured.made > 0);
+    let churn = loads::churn(&setup, &programs, patient, 10_000.0, 1000.0).unwrap();
+    assert!(churn.made >= u64::from(FLOWS), "{}", churn.generator);
+    let flood = loads::flood(&setup, &programs, patient, 1000.0, 10).unwrap();
+    let trial = &flood.generator.trial;
+    assert!(trial.flood_sent >= (trial.sent - 1) * 10, "{trial}");
 }

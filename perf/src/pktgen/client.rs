@@ -140,8 +140,12 @@ impl Client {
 
     /// Whether every packet has arrived, as far as anybody tells, and every answer has come.
     pub(crate) fn is_settled(&self) -> bool {
+        let cells = &self.shared.servers;
         let arrived = match self.plan.role {
-            Role::Both => self.shared.servers.arrived.read() >= self.figures.sent,
+            Role::Both => {
+                cells.arrived.read() >= self.figures.sent
+                    && cells.flood_arrived.read() >= self.figures.flood_sent
+            }
             Role::Send | Role::Client => true,
         };
         arrived && self.outstanding() == 0

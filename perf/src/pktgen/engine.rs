@@ -19,6 +19,9 @@ use super::wire;
 /// Answers that may be missing while flows are opened.
 const OPENING_WINDOW: u64 = 256;
 
+/// How much later than planned, in seconds, a trial may end whose packets were held up; as much again as it was to last, too.
+const GRACE_S: f64 = 1.0;
+
 /// Idle turns before the first nap, if the core is not ours alone.
 const AWAKE: u32 = 64;
 
@@ -103,6 +106,10 @@ struct Progress {
     start: Ticks,
     /// Packets and SYNs of a flood.
     sent: u64,
+    /// How many of them there will be, unless time ends it.
+    all: u64,
+    /// When time ends it.
+    end: Ticks,
     /// When nothing was sent any more.
     silent: Option<Ticks>,
     /// When something last changed, and what it was then.
@@ -327,19 +334,37 @@ fn generate<P: Port>(
 
 impl Progress {
     fn new(trial: Trial, ticks: TickRate, start: Ticks) -> Self {
-        let (rate, seconds) = match trial.task {
-            Task::Open => (Rate::Max, 0.0),
-            // A flood's packets are due between the others.
-            Task::Run(run) => (run.rate.times(f64::from(run.flood) + 1.0), run.seconds),
-        };
-        Self {
+        let mut progress = Self {
             trial,
-            schedule: Schedule::new(rate, start, ticks, seconds),
+            schedule: Schedule::new(Rate::Max, start, ticks, 0.0),
             start,
             sent: 0,
+            all: u64::MAX,
+            end: Ticks(u64::MAX),
             silent: None,
             changed: (start, 0),
+        };
+        if let Task::Run(run) = trial.task {
+            // A flood's packets are due between the others.
+            let times = u64::from(run.flood) + 1;
+            let rate = run.rate.times(times as f64);
+            let after = |seconds: f64| start + Span((seconds * ticks.hz() as f64) as u64);
+            progress.schedule = Schedule::new(rate, start, ticks, run.seconds);
+            let wanted = run.packets.unwrap_or(u64::MAX);
+            progress.all = wanted.saturating_mul(times);
+            progress.end = after(run.seconds);
+            if rate != Rate::Max {
+                // What was held up is sent later, but not for ever.
+                let due = progress
+                    .schedule
+                    .due(progress.end)
+                    .saturating_sub(1)
+                    .max(times);
+                progress.all = progress.all.min(due);
+                progress.end = after(run.seconds * 2.0 + GRACE_S);
+            }
         }
+        progress
     }
 
     fn drain(&self, ticks: TickRate) -> Span {
@@ -350,13 +375,11 @@ impl Progress {
     fn due(&self, client: &Client, now: Ticks) -> u64 {
         match self.trial.task {
             Task::Open => OPENING_WINDOW.saturating_sub(client.outstanding()),
-            Task::Run(run) => {
-                let due = self.schedule.due(now).saturating_sub(self.sent);
-                let all = run.packets.map_or(u64::MAX, |packets| {
-                    packets.saturating_mul(u64::from(run.flood) + 1)
-                });
-                due.min(all.saturating_sub(self.sent))
-            }
+            Task::Run(_) => self
+                .schedule
+                .due(now)
+                .min(self.all)
+                .saturating_sub(self.sent),
         }
     }
 
@@ -389,10 +412,7 @@ impl Progress {
     fn look_at_end(&mut self, client: &Client, now: Ticks) {
         let over = match self.trial.task {
             Task::Open => client.all_open(),
-            Task::Run(run) => {
-                let late = (now - self.start).0 as f64 >= run.seconds * self.schedule.hz();
-                late || run.packets.is_some_and(|packets| client.sent() >= packets)
-            }
+            Task::Run(_) => now >= self.end || self.sent >= self.all,
         };
         if over || client.is_stopped() {
             self.silent = Some(now);

@@ -175,9 +175,9 @@ pub struct Options {
     #[arg(long = "eal-arg", allow_hyphen_values = true, value_name = "ARG")]
     eal_args: Vec<String>,
 
-    /// Seconds that links may take to come up
+    /// Seconds that links may take to come up, and real servers to answer while flows are opened
     #[arg(long, default_value_t = 10, value_name = "SECONDS")]
-    link_timeout: u64,
+    start_timeout: u64,
 
     /// Seeds all that is random
     #[arg(long, default_value_t = 1)]
@@ -290,7 +290,7 @@ impl Options {
                 HugepagesName::Off => Hugepages::Off,
             },
             eal_args: self.eal_args.clone(),
-            link_timeout: Duration::from_secs(self.link_timeout),
+            start_timeout: Duration::from_secs(self.start_timeout),
             progress: !self.quiet,
         }
     }

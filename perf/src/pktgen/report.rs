@@ -32,7 +32,7 @@ impl Report {
     /// Runs what the options say on `session`. `Err` if it could not run; what was wrong with packets is in the report.
     pub fn of(session: &mut Session, options: &Options) -> anyhow::Result<Self> {
         let course = options.course()?;
-        let opening = session.open_flows(course.drain_s)?;
+        let opening = session.open_flows()?;
         if course.warm_up_s > 0.0 {
             let run = Run {
                 seconds: course.warm_up_s,

@@ -116,8 +116,9 @@ impl Servers {
 
     /// Tells how far things are. Once a turn.
     pub(crate) fn publish(&self) {
-        let arrived = self.figures.arrived;
-        self.shared.servers.arrived.set(arrived);
+        let cells = &self.shared.servers;
+        cells.arrived.set(self.figures.arrived);
+        cells.flood_arrived.set(self.figures.flood_arrived);
     }
 
     /// Takes a packet.

@@ -30,9 +30,6 @@ const FRAME_OVERHEAD: u64 = 512;
 /// Bytes of a frame's buffer.
 const FRAME_LEN: u16 = 2048;
 
-/// While flows are opened, so many seconds may pass without an answer.
-const LEAST_DRAIN_S: f64 = 5.0;
-
 /// Memory of DPDK itself.
 const OWN_MB: u64 = 64;
 
@@ -57,8 +54,8 @@ pub(crate) struct Place {
     pub(crate) hugepages: Hugepages,
     /// More arguments for EAL.
     pub(crate) eal_args: Vec<String>,
-    /// How long links may take to come up.
-    pub(crate) link_timeout: Duration,
+    /// How long links may take to come up, and real servers to answer while flows are opened.
+    pub(crate) start_timeout: Duration,
     /// Whether to say each second how far things are.
     pub(crate) progress: bool,
 }
@@ -79,7 +76,7 @@ impl Session {
     pub(crate) fn open(plan: Plan, place: Place) -> anyhow::Result<Self> {
         plan.check()?;
         check(&place, &plan)?;
-        links::await_sockets(&place.ports, place.link_timeout)?;
+        links::await_sockets(&place.ports, place.start_timeout)?;
         let _complaints = HeldComplaints::hold();
         let eal = Eal::start(&eal_config(&place))?;
         let mut ports = Vec::new();
@@ -100,7 +97,7 @@ impl Session {
             let pool = Mempool::new(&eal, &pool)?;
             ports.push(EthPort::open(&eal, &config, &[pool])?);
         }
-        links::await_up(&ports, place.link_timeout)?;
+        links::await_up(&ports, place.start_timeout)?;
         let queues = ports.iter().map(|port| port.queue(0));
         let queues = queues.collect::<Result<Vec<_>, _>>()?;
         let (plan, shared) = (Arc::new(plan), Arc::new(Shared::new()));
@@ -114,12 +111,12 @@ impl Session {
         })
     }
 
-    /// Opens all flows, if the plan has any that stay. Waits so long for answers, and a few seconds at least.
-    pub(crate) fn open_flows(&mut self, drain_s: f64) -> anyhow::Result<Option<Outcome>> {
+    /// Opens all flows, if the plan has any that stay. As long may pass without an answer as without a link.
+    pub(crate) fn open_flows(&mut self) -> anyhow::Result<Option<Outcome>> {
         if !self.plan.is_steady() {
             return Ok(None);
         }
-        let outcome = self.trial(Task::Open, drain_s.max(LEAST_DRAIN_S))?;
+        let outcome = self.trial(Task::Open, self.place.start_timeout.as_secs_f64())?;
         let open = self.engines[0].client().map_or(0, Client::flows_open);
         let silent = self.plan.role != Role::Send && outcome.answered == 0;
         ensure!(
@@ -296,7 +293,7 @@ mod tests {
             file_prefix: "pktgen".to_owned(),
             hugepages: Hugepages::Off,
             eal_args: Vec::new(),
-            link_timeout: Duration::ZERO,
+            start_timeout: Duration::ZERO,
             progress: false,
         }
     }

@@ -44,6 +44,7 @@ pub(crate) struct ClientCells {
 #[derive(Debug, Default)]
 pub(crate) struct ServerCells {
     pub(crate) arrived: Cell,
+    pub(crate) flood_arrived: Cell,
 }
 
 impl Shared {
@@ -65,6 +66,7 @@ impl Shared {
             &self.client.answers_due,
             &self.client.answered,
             &self.servers.arrived,
+            &self.servers.flood_arrived,
         ] {
             cell.set(0);
         }

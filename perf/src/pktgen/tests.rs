@@ -359,3 +359,26 @@ fn what_the_port_does_not_take_is_sent_later_and_in_order() {
     assert_eq!(outcome.arrived, Some(5000));
     assert_eq!(rig.engine.port_mut(0).alloc().unwrap().bytes().len(), 0);
 }
+
+#[test]
+fn a_rate_for_a_time_is_so_many_packets_even_if_the_port_is_slow() {
+    // Four frames a turn of 10 µs are enough for all of it, but not for the end of the ramp.
+    for (rate, room) in [("100k", None), ("50k..150k", None), ("0.1k..480k", Some(4))] {
+        let mut rig = Rig::new(for_appliance(Traffic::Udp, Method::Dr), Method::Dr);
+        rig.engine.port_mut(0).tx_room = room;
+        let run = Run {
+            rate: rate.parse().unwrap(),
+            seconds: 0.05,
+            packets: None,
+            ..RUN
+        };
+        let wanted = (run.rate.mean().unwrap() * run.seconds) as u64;
+        let outcome = rig.run(Task::Run(run), &mut good);
+        assert_eq!(
+            (outcome.sent, outcome.arrived),
+            (wanted, Some(wanted)),
+            "{rate}"
+        );
+        assert_eq!(outcome.kept_up(), room.is_none(), "{outcome}");
+    }
+}
