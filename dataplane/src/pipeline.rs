@@ -18,7 +18,7 @@ use crate::conn::local_ports::LocalPorts;
 use crate::conn::state::{State, TcpTables, TimeoutTable, Viewpoint};
 use crate::conn::template::{Ending, Template, Templates};
 use crate::conn::timer::TimerWheel;
-use crate::conn::{Conn, ConnId, ConnTable, Control, Direction, Guess, Hash, Hit};
+use crate::conn::{Conn, ConnId, ConnTable, Control, Direction, Guess, Half, Hash, Hit};
 use crate::drop_reason::DropReason;
 use crate::egress::HopRef;
 use crate::forward::{Forwarder, Plan};
@@ -59,6 +59,15 @@ pub(crate) struct Pipeline<P: Port> {
     out: PortId,
     /// Frames on the short way, to leave by the same port.
     run: Burst<P::Frame>,
+    /// Connections that the burst opens, to be completed together; none between bursts.
+    opened: Vec<Opened<P::Frame>>,
+}
+
+/// A connection that a burst opens, and the packet that does.
+struct Opened<F> {
+    half: Half,
+    frame: F,
+    flow: Flow,
 }
 
 /// What is known of a frame between the stages.
@@ -122,6 +131,7 @@ impl<P: Port> Pipeline<P> {
             pending: vec![Pending::UNUSUAL; BURST],
             out: PortId(0),
             run: Burst::new(),
+            opened: Vec::with_capacity(BURST),
         }
     }
 
@@ -158,7 +168,8 @@ impl<P: Port> Pipeline<P> {
         self.forwarder.now = now;
     }
 
-    /// Walks a burst that came in on `port`.
+    /// Walks a burst that came in on `port`. A function of its own, as its stages are: their loops need all registers.
+    #[inline(never)]
     pub(crate) fn walk(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
         if self.services.is_empty() {
             return self.stand_aside(port, burst);
@@ -222,15 +233,21 @@ impl<P: Port> Pipeline<P> {
                 let mac = self.forwarder.lanes.mac(port);
                 let flow = match parse(frame.bytes(), mac) {
                     Parsed::Flow(flow) => flow,
-                    other => return self.set_aside(port, frame, other),
+                    other => {
+                        self.complete_openings(port);
+                        return self.set_aside(port, frame, other);
+                    }
                 };
                 let hash = self.table.hash(flow.protocol.number(), &flow.ends);
                 (flow, hash)
             }
         };
         match self.table.lookup(hash, flow.protocol, &flow.ends) {
-            Some(hit) => self.flow(port, frame, &flow, hit),
-            None => self.open(port, frame, &flow),
+            Some(hit) => {
+                self.complete_openings(port);
+                self.flow(port, frame, &flow, hit);
+            }
+            None => self.open(port, frame, &flow, hash),
         }
     }
 
@@ -276,8 +293,7 @@ impl<P: Port> Pipeline<P> {
     fn flow(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
         if hit.direction == Direction::ToServer {
             if flow.opens() && !self.keeps(hit) {
-                self.expire(hit.id, Ending::Forced);
-                return self.open(port, frame, flow);
+                return self.reopen(port, frame, flow, hit);
             }
             if !self.services.server_at(self.table.of(hit).rs).available {
                 return self.orphan(port, frame, flow, hit);
@@ -290,13 +306,27 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// A packet of a known connection: statistics, state, timer, and on.
-    fn pass(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
+    fn pass(&mut self, port: PortId, mut frame: P::Frame, flow: &Flow, hit: Hit) {
         self.seen(hit, flow);
+        match self.follow(&mut frame, flow, hit) {
+            Some(sent) => self.forwarder.lanes.send(sent.port, frame),
+            None => self.lead(port, frame, flow, hit),
+        }
+        let conn = self.table.of_mut(hit);
+        if !Self::settled(conn, hit.direction, self.tcp_tables) {
+            conn.hops[hit.direction as usize] = HopRef::NONE;
+        }
+    }
+
+    /// Looks the way up, for later packets too.
+    #[inline(never)]
+    fn lead(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
         let conn = self.table.of_mut(hit);
         self.forwarder
             .forward(port, frame, flow, conn, hit.direction);
-        if !Self::settled(conn, hit.direction, self.tcp_tables) {
-            conn.hops[hit.direction as usize] = HopRef::NONE;
+        if hit.direction == Direction::ToServer {
+            let way = conn.hops[hit.direction as usize];
+            self.services.remember_hop(conn.rs, way);
         }
     }
 
@@ -307,8 +337,16 @@ impl<P: Port> Pipeline<P> {
         if !self.settings.expire_nodest_conn {
             return self.forwarder.lanes.discard(frame, DropReason::ServerGone);
         }
+        self.reopen(port, frame, flow, hit);
+    }
+
+    /// A new connection in the place of one that is over.
+    #[cold]
+    #[inline(never)]
+    fn reopen(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hit: Hit) {
         self.expire(hit.id, Ending::Forced);
-        self.open(port, frame, flow);
+        let hash = self.table.hash(flow.protocol.number(), &flow.ends);
+        self.open(port, frame, flow, hash);
     }
 
     /// Whether a client's opening packet belongs to the connection found, and does not start a new one in its place

@@ -147,7 +147,7 @@ impl Conn {
             (Ends::new(new.server, local), how)
         } else {
             let [a, b, c, d] = new.server.addr.octets();
-            let addr = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
+            let addr = [u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d])];
             (outside.reversed(), [addr, [new.server.port, 0]])
         };
         Self {
@@ -267,9 +267,15 @@ impl Conn {
         if self.translated() {
             return self.ends[1].src();
         }
-        let [[high, low], [port, _]] = self.how;
-        let addr = u32::from(high) << 16 | u32::from(low);
-        Endpoint::new(Ipv4Addr::from_bits(addr), port)
+        Endpoint::new(self.tunnel_end(), self.how[1][0])
+    }
+
+    /// The real server's address, of a connection whose packets' addresses are not translated; else nonsense.
+    #[inline(always)]
+    pub fn tunnel_end(&self) -> Ipv4Addr {
+        let [high, low] = self.how[0];
+        let [[a, b], [c, d]] = [high.to_ne_bytes(), low.to_ne_bytes()];
+        Ipv4Addr::new(a, b, c, d)
     }
 
     /// FULLNAT: the source that the server sees.

@@ -51,22 +51,26 @@ impl LocalPorts {
         if self.next.len() >= self.most && !self.next.contains_key(&key) {
             self.next.clear();
         }
+        // Addresses take turns, so that a few connections already use them all.
+        let local = |at: u32| {
+            let laddr = laddrs[at as usize % laddrs.len()];
+            Endpoint::new(laddr, FIRST + (at as usize / laddrs.len()) as u16)
+        };
+        let reply = |local: Endpoint| FlowKey {
+            protocol,
+            src: server.addr,
+            src_port: server.port,
+            dst: local.addr,
+            dst_port: local.port,
+        };
         let next = self.next.entry(key).or_insert(0);
         for _ in 0..TRIES.min(count) {
             let at = *next % count;
             *next = (at + 1) % count;
-            // Addresses take turns, so that a few connections already use them all.
-            let laddr = laddrs[at as usize % laddrs.len()];
-            let port = FIRST + (at as usize / laddrs.len()) as u16;
-            let reply = FlowKey {
-                protocol,
-                src: server.addr,
-                src_port: server.port,
-                dst: laddr,
-                dst_port: port,
-            };
-            if !table.contains(reply) {
-                return Ok(Endpoint::new(laddr, port));
+            let found = local(at);
+            if !table.contains(reply(found)) {
+                table.prefetch_key(reply(local(*next)));
+                return Ok(found);
             }
         }
         Err(DropReason::LocalPortsExhausted)

@@ -12,6 +12,7 @@ use super::key::{Direction, Ends, FlowKey};
 use super::timer::Timer;
 use crate::egress::HopRef;
 use crate::service::Protocol;
+use crate::time::Grain;
 
 /// A connection's place in the table; another connection may get it once this one is removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -89,6 +90,14 @@ impl Hit {
     fn reference(self) -> Reference {
         Reference::new(self.id.0 << 1 | u32::from(self.direction == Direction::ToClient))
     }
+}
+
+/// A connection that only its client's packets find yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Half {
+    /// Which.
+    pub id: ConnId,
+    reply: Hash,
 }
 
 /// The table has no place left.
@@ -212,6 +221,11 @@ impl ConnTable {
         self.lookup(self.hash(key.protocol.number(), &ends), key.protocol, &ends)
     }
 
+    /// Hints that this key will be looked up soon.
+    pub fn prefetch_key(&self, key: FlowKey) {
+        self.prefetch(self.hash(key.protocol.number(), &key.ends()));
+    }
+
     /// Whether a packet with this key would be found.
     pub fn contains(&self, key: FlowKey) -> bool {
         self.find(key).is_some()
@@ -219,35 +233,57 @@ impl ConnTable {
 
     /// Adds a connection whose client key is not in the table. Where its server's packets would look like those of
     /// an older connection, they are the new one's from now on, and the older one is marked as displaced.
-    pub fn insert(&mut self, mut conn: Conn) -> Result<ConnId, Full> {
+    pub fn insert(&mut self, conn: Conn) -> Result<ConnId, Full> {
+        let hash = self.hash(conn.protocol().number(), conn.ends(Direction::ToServer));
+        let half = self.begin(conn, hash)?;
+        match self.complete(half) {
+            Ok(()) => Ok(half.id),
+            Err(full) => {
+                self.remove(half.id);
+                Err(full)
+            }
+        }
+    }
+
+    /// The first half of [`ConnTable::insert`]: the connection is there, and found by its client's packets, whose hash this is. Where
+    /// its server's packets will be found is fetched meanwhile.
+    pub fn begin(&mut self, mut conn: Conn, hash: Hash) -> Result<Half, Full> {
         let id = ConnId(*self.free.last().ok_or(Full)?);
+        let direction = Direction::ToServer;
+        let entry = Hit { id, direction }.reference();
+        self.index.insert(hash.0, entry).map_err(|_| Full)?;
+        let reply = self.hash(conn.protocol().number(), conn.ends(Direction::ToClient));
+        self.prefetch(reply);
         let place = &mut self.conns[id.index()];
         // The timer of the place's last tenant may still be in the wheel, and does for this one too.
         (conn.armed, conn.filed) = (place.armed, place.filed);
         *place = conn;
-        self.link(id, Direction::ToServer)?;
-        if let Err(full) = self.link(id, Direction::ToClient) {
-            self.unlink(id, Direction::ToServer);
-            return Err(full);
-        }
         self.free.pop();
         self.taken[id.index() / 64] |= 1 << (id.index() % 64);
-        Ok(id)
+        Ok(Half { id, reply })
+    }
+
+    /// The second half. When it fails the connection is still there, to be removed.
+    pub fn complete(&mut self, half: Half) -> Result<(), Full> {
+        self.link(half.id, half.reply)
     }
 
     /// Gives a displaced connection its server's packets back, unless the newer connection still has them.
     pub fn relink(&mut self, hit: Hit) {
-        let key = self.of(hit).key(Direction::ToClient);
-        if !self.contains(key) && self.link(hit.id, Direction::ToClient).is_ok() {
+        let conn = self.of(hit);
+        let (protocol, ends) = (conn.protocol(), conn.ends(Direction::ToClient));
+        let hash = self.hash(protocol.number(), ends);
+        let taken = self.lookup(hash, protocol, ends).is_some();
+        if !taken && self.link(hit.id, hash).is_ok() {
             self.of_mut(hit).displaced = false;
         }
     }
 
-    fn link(&mut self, id: ConnId, direction: Direction) -> Result<(), Full> {
+    /// Makes a connection be found by its server's packets, whose hash this is.
+    fn link(&mut self, id: ConnId, hash: Hash) -> Result<(), Full> {
+        let direction = Direction::ToClient;
         let conn = &self.conns[id.index()];
-        let (protocol, ends) = (conn.protocol(), *conn.ends(direction));
-        let hash = self.hash(protocol.number(), &ends);
-        let older = self.lookup(hash, protocol, &ends);
+        let older = self.lookup(hash, conn.protocol(), conn.ends(direction));
         self.index
             .insert(hash.0, Hit { id, direction }.reference())
             .map_err(|_| Full)?;
@@ -258,12 +294,6 @@ impl ConnTable {
             older.hops = [HopRef::NONE; 2];
         }
         Ok(())
-    }
-
-    fn unlink(&mut self, id: ConnId, direction: Direction) {
-        let conn = &self.conns[id.index()];
-        let hash = self.hash(conn.protocol().number(), conn.ends(direction));
-        self.index.remove(hash.0, Hit { id, direction }.reference());
     }
 
     /// Removes a connection; `None` if there is none at this place.
@@ -277,6 +307,23 @@ impl ConnTable {
         self.free.push(id.0);
         self.conns[id.index()].hops = [HopRef::NONE; 2];
         Some(conn)
+    }
+
+    /// Hints that a place will be looked at soon.
+    #[inline]
+    pub fn prefetch_place(&self, id: ConnId) {
+        crate::prefetch::read(&self.conns, id.index());
+    }
+
+    /// Hints that the connection at a place will be removed soon, if its time has come.
+    #[inline]
+    pub fn prefetch_removal(&self, id: ConnId, now: Grain) {
+        let conn = &self.conns[id.index()];
+        if conn.expired(now) {
+            for direction in [Direction::ToServer, Direction::ToClient] {
+                self.prefetch(self.hash(conn.protocol().number(), conn.ends(direction)));
+            }
+        }
     }
 
     /// The connection at this place.

@@ -12,6 +12,8 @@ use hashbrown::HashMap;
 use super::Mac;
 use super::neighbours::NeighbourKey;
 use crate::command::PortId;
+use crate::conn::Direction;
+use crate::service::Method;
 
 /// A remembered next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +50,18 @@ pub(crate) enum Treatment {
     Translate,
     /// The packet goes inside another: TUN.
     Encapsulate,
+}
+
+impl Treatment {
+    /// Of packets that go `direction` of a connection with this method.
+    #[inline]
+    pub(crate) fn of(method: Method, direction: Direction) -> Self {
+        match (method, direction) {
+            (Method::Nat | Method::FullNat, _) => Self::Translate,
+            (Method::Tun, Direction::ToServer) => Self::Encapsulate,
+            (Method::Tun, Direction::ToClient) | (Method::Dr, _) => Self::Readdress,
+        }
+    }
 }
 
 /// A hop whose MAC is known, for one treatment: half a cache line.

@@ -9,7 +9,7 @@ use std::fmt;
 
 pub use fib::{Fib, Route};
 pub use hops::HopRef;
-pub(crate) use hops::{Hop, Hops, Treatment};
+pub(crate) use hops::{Hop, Hops, ReadyHop, Treatment};
 pub(crate) use lanes::Lanes;
 pub(crate) use neighbours::{NeighbourKey, Neighbours, Notice};
 

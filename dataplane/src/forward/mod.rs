@@ -169,7 +169,7 @@ impl<P: Port> Forwarder<P> {
     /// [`encapsulate`] for a packet that goes by `hop`, whose MAC need not be known yet.
     fn wrap(&mut self, frame: &mut P::Frame, hop: &Hop, server: Ipv4Addr) -> bool {
         let outer = Outer {
-            macs: [0; 12],
+            macs: &[0; 12],
             source: hop.source,
             server,
             pmtu_disc: self.pmtu_disc,

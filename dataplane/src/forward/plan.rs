@@ -5,7 +5,6 @@ use std::net::Ipv4Addr;
 use crate::conn::{Conn, Delta, Direction, Ends};
 use crate::egress::Treatment;
 use crate::packet::ipv4::Ipv4;
-use crate::service::Method;
 
 /// What is to be done to a packet.
 #[derive(Clone, Copy, Debug)]
@@ -51,11 +50,7 @@ impl Plan {
             Direction::ToServer => conn.server().addr,
             Direction::ToClient => conn.client().addr,
         };
-        let treatment = match (conn.method(), direction) {
-            (Method::Nat | Method::FullNat, _) => Treatment::Translate,
-            (Method::Tun, Direction::ToServer) => Treatment::Encapsulate,
-            (Method::Tun, Direction::ToClient) | (Method::Dr, _) => Treatment::Readdress,
-        };
+        let treatment = Treatment::of(conn.method(), direction);
         Self {
             translation: conn.translated().then(|| Translation::new(conn, direction)),
             treatment,

@@ -20,9 +20,9 @@ struct Front {
 }
 
 /// What a packet is wrapped in.
-pub(crate) struct Outer {
+pub(crate) struct Outer<'a> {
     /// The frame's addresses: destination, then source.
-    pub(crate) macs: [u8; 12],
+    pub(crate) macs: &'a [u8; 12],
     /// Where the outer packet comes from.
     pub(crate) source: Ipv4Addr,
     /// Where it goes.
@@ -34,7 +34,7 @@ pub(crate) struct Outer {
 /// Takes one off the packet's TTL, which must not be zero, and wraps it in another; `next_ip_id` counts those that may be fragmented.
 /// `false` when there is no headroom: then nothing changed.
 #[inline(always)]
-pub(crate) fn encapsulate(frame: &mut impl Frame, outer: &Outer, next_ip_id: &mut u16) -> bool {
+pub(crate) fn encapsulate(frame: &mut impl Frame, outer: &Outer<'_>, next_ip_id: &mut u16) -> bool {
     if !frame.push_front(Ipv4::LEN) {
         return false;
     }
@@ -50,7 +50,7 @@ pub(crate) fn encapsulate(frame: &mut impl Frame, outer: &Outer, next_ip_id: &mu
         *next_ip_id = next_ip_id.wrapping_add(1);
         *next_ip_id
     };
-    front.outer = Ipv4::new(&NewHeader {
+    let new = NewHeader {
         tos: outer_tos(inner.tos()),
         total_len: inner.total_len() + Ipv4::LEN as u16,
         id,
@@ -59,9 +59,10 @@ pub(crate) fn encapsulate(frame: &mut impl Frame, outer: &Outer, next_ip_id: &mu
         protocol: protocol::IPIP,
         src: outer.source,
         dst: outer.server,
-    });
+    };
+    front.outer = Ipv4::new(&new);
     front.ether_type = U16::new(ethernet::IPV4);
-    front.macs = outer.macs;
+    front.macs = *outer.macs;
     true
 }
 
@@ -70,11 +71,7 @@ const _: () = assert!(size_of::<Front>() == Ethernet::LEN + 2 * Ipv4::LEN);
 
 /// The TOS is copied, but "congestion experienced" becomes ECT(0): the tunnel's end could not tell whose it is.
 fn outer_tos(inner: u8) -> u8 {
-    if inner & 3 == 3 {
-        inner & !3 | 2
-    } else {
-        inner
-    }
+    inner & !(inner >> 1 & inner & 1)
 }
 
 #[cfg(test)]

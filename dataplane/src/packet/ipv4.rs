@@ -88,17 +88,19 @@ impl Ipv4 {
     /// A header of our own, its checksum filled in.
     #[inline(always)]
     pub fn new(header: &NewHeader) -> Self {
-        // Composed in registers and written in few pieces: this is done for each packet of a tunnel.
+        // Composed in registers and written in few pieces, as it will lie in the packet: this is done for each packet of a tunnel.
+        // The sum is the same in any byte order (RFC 1071 section 2).
         let flags = if header.dont_fragment { DF } else { 0 };
-        let [src, dst] = [header.src, header.dst].map(Ipv4Addr::to_bits);
-        let kind = u32::from(header.total_len) | u32::from(header.tos) << 16 | 0x4500_0000;
-        let fragment = u32::from(header.id) << 16 | u32::from(flags);
-        let life = u16::from_be_bytes([header.ttl, header.protocol]);
+        let words = |high: u16, low: u16| (u32::from(high) << 16 | u32::from(low)).to_be();
+        let kind = words(u16::from_be_bytes([0x45, header.tos]), header.total_len);
+        let fragment = words(header.id, flags);
+        let life = u16::from_ne_bytes([header.ttl, header.protocol]);
+        let [src, dst] = [header.src, header.dst].map(|addr| u32::from_ne_bytes(addr.octets()));
         let sum = Sum::default().long(kind).long(fragment).word(life);
         let checksum = sum.long(src).long(dst).checksum();
-        let life = u32::from(life) << 16 | u32::from(checksum);
-        let words = [kind, fragment, life, src, dst].map(u32::to_be_bytes);
-        zerocopy::transmute!(words)
+        let [[ttl, protocol], [high, low]] = [life, checksum].map(u16::to_ne_bytes);
+        let life = u32::from_ne_bytes([ttl, protocol, high, low]);
+        zerocopy::transmute!([kind, fragment, life, src, dst].map(u32::to_ne_bytes))
     }
 
     /// Whether it is version 4, has no options and is no fragment.

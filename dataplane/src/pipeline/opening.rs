@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::Pipeline;
+use super::{Opened, Pipeline};
 use crate::command::PortId;
-use crate::conn::template::{NewTemplate, TemplateId, TemplateKey};
-use crate::conn::{Conn, Control, Direction, Endpoint, FlowKey, Hit, NewConn};
+use crate::conn::template::{Ending, NewTemplate, TemplateId, TemplateKey};
+use crate::conn::{Conn, Control, Direction, Endpoint, FlowKey, Half, Hash, Hit, NewConn};
 use crate::drop_reason::DropReason;
 use crate::egress::Route;
 use crate::io::{Frame, Port};
@@ -35,9 +35,10 @@ pub(super) struct Chosen {
 }
 
 impl<P: Port> Pipeline<P> {
-    /// Schedules it, or leaves it to the kernel (section 2, steps 6 and 7).
+    /// Schedules a packet whose key has this hash, or leaves it to the kernel (section 2, steps 6 and 7). A connection that
+    /// it opens waits for [`Pipeline::complete_openings`], and the packet with it.
     #[inline(never)]
-    pub(super) fn open(&mut self, port: PortId, frame: P::Frame, flow: &Flow) {
+    pub(super) fn open(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hash: Hash) {
         let key = flow.key();
         if self.settings.nat_icmp_send && self.is_unknown_reply(flow, &key) {
             return self.refuse_reply(port, frame, flow, &key);
@@ -67,10 +68,35 @@ impl<P: Port> Pipeline<P> {
         if one_packet && key.protocol == Protocol::Udp {
             return self.pass_alone(port, frame, flow, service, &chosen);
         }
-        match self.connect(service, &chosen, &key) {
-            Ok(hit) => self.pass(port, frame, flow, hit),
+        match self.half_connect(service, &chosen, &key, hash) {
+            Ok(half) => self.opened.push(Opened {
+                half,
+                frame,
+                flow: *flow,
+            }),
             Err(reason) => self.forwarder.lanes.discard(frame, reason),
         }
+    }
+
+    /// Completes the connections opened since the last call and lets their packets go on. By now the memory that this takes has
+    /// been fetched.
+    #[inline]
+    pub(super) fn complete_openings(&mut self, port: PortId) {
+        if !self.opened.is_empty() {
+            self.complete_all(port);
+        }
+    }
+
+    #[inline(never)]
+    fn complete_all(&mut self, port: PortId) {
+        let mut opened = std::mem::take(&mut self.opened);
+        for Opened { half, frame, flow } in opened.drain(..) {
+            match self.complete(half) {
+                Ok(hit) => self.pass(port, frame, &flow, hit),
+                Err(reason) => self.forwarder.lanes.discard(frame, reason),
+            }
+        }
+        self.opened = opened;
     }
 
     /// The service that a packet may open a connection to.
@@ -309,20 +335,47 @@ impl<P: Port> Pipeline<P> {
         chosen: &Chosen,
         client: &FlowKey,
     ) -> Result<Hit, DropReason> {
+        let hash = self.table.hash(client.protocol.number(), &client.ends());
+        let half = self.half_connect(service, chosen, client, hash)?;
+        self.complete(half)
+    }
+
+    fn half_connect(
+        &mut self,
+        service: ServiceId,
+        chosen: &Chosen,
+        client: &FlowKey,
+        hash: Hash,
+    ) -> Result<Half, DropReason> {
         let mut conn = self.connection(service, chosen, client)?;
         if chosen.template.is_some() {
             conn.control = Control::Tentative;
         }
-        let id = self.table.insert(conn).map_err(|_| DropReason::TableFull)?;
+        let half = self.table.begin(conn, hash);
+        let half = half.map_err(|_| DropReason::TableFull)?;
         if let Some(template) = chosen.template {
-            self.templates.control(template, id);
+            self.templates.control(template, half.id);
         }
         self.bind(service, conn.rs);
         self.cells.connections.set(self.table.len() as u64);
-        Ok(Hit {
-            id,
+        Ok(half)
+    }
+
+    fn complete(&mut self, half: Half) -> Result<Hit, DropReason> {
+        let hit = Hit {
+            id: half.id,
             direction: Direction::ToServer,
-        })
+        };
+        if self.table.complete(half).is_ok() {
+            return Ok(hit);
+        }
+        let server = &self.cells.servers[self.table.of(hit).rs as usize];
+        server.conns.sub(1);
+        if let Some(service) = self.cells.service_of(server) {
+            service.conns.sub(1);
+        }
+        self.expire(hit.id, Ending::Forced);
+        Err(DropReason::TableFull)
     }
 
     pub(super) fn connection(

@@ -8,20 +8,21 @@
 use super::{Kind, Pending, Pipeline};
 use crate::command::PortId;
 use crate::conn::state::{TcpTables, Viewpoint};
-use crate::conn::{Conn, Direction};
-use crate::egress::Treatment;
+use crate::conn::{Conn, Direction, Hit};
+use crate::egress::{ReadyHop, Treatment};
 use crate::forward::{Outer, encapsulate};
 use crate::io::{Burst, Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::ipv4::Ipv4;
 use crate::packet::tcp;
 use crate::packet::usual::Usual;
+use crate::parse::Flow;
 use crate::service::Protocol;
 
 impl<P: Port> Pipeline<P> {
     /// Takes the frames at the front that go the short way to the port that the last ones left by, and returns how many these were.
     /// When that is all, they are sent and gone; else they lie where they were, ready to be sent.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn whole_way(&mut self, burst: &mut Burst<P::Frame>, pieces: &[Pending]) -> usize {
         let mut went = 0;
         let mut bytes = 0;
@@ -71,6 +72,7 @@ impl<P: Port> Pipeline<P> {
             }
         }
         self.send_run(&mut bytes);
+        self.complete_openings(port);
     }
 
     fn send_run(&mut self, bytes: &mut u64) {
@@ -93,7 +95,7 @@ impl<P: Port> Pipeline<P> {
         if packet.kind != Kind::Plain {
             return None;
         }
-        let usual = Usual::view_mut(frame.bytes_mut())?;
+        let usual = Usual::view(frame.bytes())?;
         let (conn, direction) = self
             .table
             .confirm(packet.guess, usual.protocol(), usual.ends())?;
@@ -108,35 +110,37 @@ impl<P: Port> Pipeline<P> {
         }
         // A server that was deleted is in none.
         let service = self.cells.service_of(server)?;
-        let mut sent = Sent {
-            port: hop.port,
-            len: Ethernet::LEN as u16 + total_len,
-        };
-        match hop.treatment {
-            Treatment::Readdress => usual.pass_on(&hop.macs),
-            Treatment::Translate => {
-                usual.translate(&hop.macs, conn.leaves_as(direction), conn.delta(direction));
-            }
-            Treatment::Encapsulate => {
-                let outer = Outer {
-                    macs: hop.macs,
-                    source: hop.source,
-                    server: conn.server().addr,
-                    pmtu_disc: self.forwarder.pmtu_disc,
-                };
-                if !encapsulate(frame, &outer, &mut self.forwarder.next_ip_id) {
-                    return None;
-                }
-                sent.len += Ipv4::LEN as u16;
-            }
-        }
-        frame.truncate(usize::from(sent.len));
+        let ids = &mut self.forwarder.next_ip_id;
+        let pmtu_disc = self.forwarder.pmtu_disc;
+        let sent = treat(frame, total_len, hop, (conn, direction), (pmtu_disc, ids))?;
         conn.count_packet(direction);
         conn.seen = self.grain.short();
         server.traffic[at].count(total_len);
         service.traffic[at].count(total_len);
-        hop.used = true;
         Some(sent)
+    }
+
+    /// The end of the long way for a packet of which everything was decided, and that goes where its connection's last one went, or
+    /// its real server's. `None` leaves it as it is.
+    pub(super) fn follow(&mut self, frame: &mut P::Frame, flow: &Flow, hit: Hit) -> Option<Sent> {
+        let conn = self.table.of_mut(hit);
+        let at = hit.direction as usize;
+        let way = match hit.direction {
+            Direction::ToServer => self.services.server_at(conn.rs).hop,
+            Direction::ToClient => conn.hops[at],
+        };
+        let hop = self.forwarder.hops.ready(way)?;
+        let treatment = Treatment::of(conn.method(), hit.direction);
+        let fills_in = treatment == Treatment::Translate && flow.no_checksum;
+        let plain = usize::from(flow.header_len) == Ipv4::LEN && flow.protocol != Protocol::Sctp;
+        let fits = flow.ttl > 1 && flow.total_len <= hop.fits;
+        if hop.treatment != treatment || !plain || !fits || fills_in {
+            return None;
+        }
+        conn.hops[at] = way;
+        let ids = &mut self.forwarder.next_ip_id;
+        let tunnels = (self.forwarder.pmtu_disc, ids);
+        treat(frame, flow.total_len, hop, (conn, hit.direction), tunnels)
     }
 
     /// Whether plain packets in this direction change nothing of the connection, whose last packet went that way, until
@@ -156,8 +160,46 @@ impl<P: Port> Pipeline<P> {
 
 /// A frame of the short way.
 #[derive(Clone, Copy)]
-struct Sent {
-    port: PortId,
+pub(super) struct Sent {
+    pub(super) port: PortId,
     /// Bytes of the frame, which are at most an IP packet's.
     len: u16,
+}
+
+/// Makes a frame with a packet of `total_len` bytes, without options, what goes to the next hop. `None` leaves it as it is: there is
+/// no room for a tunnel's header.
+#[inline(always)]
+fn treat(
+    frame: &mut impl Frame,
+    total_len: u16,
+    hop: &mut ReadyHop,
+    (conn, direction): (&Conn, Direction),
+    (pmtu_disc, next_ip_id): (bool, &mut u16),
+) -> Option<Sent> {
+    let mut len = Ethernet::LEN as u16 + total_len;
+    if hop.treatment == Treatment::Encapsulate {
+        let outer = Outer {
+            macs: &hop.macs,
+            source: hop.source,
+            server: conn.tunnel_end(),
+            pmtu_disc,
+        };
+        if !encapsulate(frame, &outer, next_ip_id) {
+            return None;
+        }
+        len += Ipv4::LEN as u16;
+    } else {
+        let usual = Usual::view_mut(frame.bytes_mut())?;
+        if hop.treatment == Treatment::Translate {
+            usual.translate(&hop.macs, conn.leaves_as(direction), conn.delta(direction));
+        } else {
+            usual.pass_on(&hop.macs);
+        }
+    }
+    frame.truncate(usize::from(len));
+    hop.used = true;
+    Some(Sent {
+        port: hop.port,
+        len,
+    })
 }

@@ -1,16 +1,22 @@
 //! What a worker does between bursts: ends what has timed out, what lost its real server, and what a flood left behind
 //! (`SEMANTICS.md` sections 1, 5 and 8). Each a bounded piece a turn, so that packets do not wait.
 
+use arrayvec::ArrayVec;
+
 use super::Pipeline;
 use crate::conn::Conn;
 use crate::conn::state::State;
 use crate::conn::template::{Ending, Template};
+use crate::conn::timer::Timer;
 use crate::io::Port;
 use crate::service::Protocol;
 use crate::time::{Grain, Ticks};
 
 /// Timers handled in one turn.
 const EXPIRIES: usize = 256;
+
+/// Timers handled together, so that memory is waited for once and not for each.
+const EXPIRED_AT_ONCE: usize = 32;
 
 /// Places looked at by a sweep in one turn.
 const SWEPT: usize = 512;
@@ -87,29 +93,46 @@ impl<P: Port> Pipeline<P> {
     /// Ends connections and templates whose time has come. Returns whether there were any timers to handle.
     pub(crate) fn expire_due(&mut self) -> bool {
         let mut busy = false;
-        for _ in 0..EXPIRIES {
-            let Some(timer) = self.wheel.pop(self.grain) else {
-                break;
-            };
-            busy = true;
-            if !self.table.counts(&timer) {
-                continue;
+        for _ in 0..EXPIRIES / EXPIRED_AT_ONCE {
+            let mut due = ArrayVec::<Timer, EXPIRED_AT_ONCE>::new();
+            while !due.is_full()
+                && let Some(timer) = self.wheel.pop(self.grain)
+            {
+                self.table.prefetch_place(timer.id);
+                due.push(timer);
             }
-            *self.table.timer_of(timer.id).0 = false;
-            let Some(conn) = self.table.conn(timer.id) else {
-                continue;
-            };
-            if conn.expired(self.grain) {
-                self.expire(timer.id, Ending::Natural);
-            } else {
-                let due = self.grain.0 + u64::from(conn.left(self.grain)) + 1;
-                self.file(timer.id, Grain(due));
+            if due.is_empty() {
+                break;
+            }
+            busy = true;
+            for timer in &due {
+                self.table.prefetch_removal(timer.id, self.grain);
+            }
+            for timer in &due {
+                self.fire(timer);
             }
         }
         if !self.templates.is_empty() {
             busy |= self.expire_templates();
         }
         busy
+    }
+
+    /// A timer came due, and what it is about is likely in the cache.
+    fn fire(&mut self, timer: &Timer) {
+        if !self.table.counts(timer) {
+            return;
+        }
+        *self.table.timer_of(timer.id).0 = false;
+        let Some(conn) = self.table.conn(timer.id) else {
+            return;
+        };
+        if conn.expired(self.grain) {
+            self.expire(timer.id, Ending::Natural);
+        } else {
+            let due = self.grain.0 + u64::from(conn.left(self.grain)) + 1;
+            self.file(timer.id, Grain(due));
+        }
     }
 
     #[cold]

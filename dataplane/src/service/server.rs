@@ -1,6 +1,7 @@
 //! A real server's state in one worker: whether it may be used, and how loaded it is.
 
 use super::{RealServerSpec, ServiceId};
+use crate::egress::HopRef;
 
 /// One real server. Outlives its deletion while connections refer to it.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,8 @@ pub struct Server {
     pub active: u32,
     /// All its other connections.
     pub inactive: u32,
+    /// The way to it that a packet took last.
+    pub hop: HopRef,
     overloaded: bool,
     upper: u32,
     lower: u32,
@@ -37,6 +40,7 @@ impl Default for Server {
             weight: 0,
             active: 0,
             inactive: 0,
+            hop: HopRef::NONE,
             overloaded: false,
             upper: 0,
             lower: 0,

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::command::ServiceEdit;
 use crate::conn::FlowKey;
+use crate::egress::HopRef;
 use crate::sched::{self, Pool, Request, Scheduler};
 use crate::stats::WorkerCells;
 
@@ -155,6 +156,12 @@ impl Services {
     #[inline]
     pub fn server_at(&self, place: u32) -> &Server {
         &self.servers[place as usize]
+    }
+
+    /// Notes the way to a server, for its next connection.
+    #[inline]
+    pub fn remember_hop(&mut self, place: u32, hop: HopRef) {
+        self.servers[place as usize].hop = hop;
     }
 
     /// Counts a new connection of the server, inactive at first.

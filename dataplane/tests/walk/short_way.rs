@@ -130,7 +130,7 @@ fn a_neighbour_in_use_is_reported_again_and_again() {
 }
 
 #[test]
-fn frames_of_a_burst_keep_their_order_whatever_way_they_take() {
+fn frames_of_a_connection_keep_their_order_whatever_way_they_take() {
     let mut rig = established(Method::Dr);
     rig.packet(CLIENT_SIDE, &tcp((CLIENT, 6000), (VIP, 80), "S", b""));
     let flags = ["A", "A", "A", "S", "A", "FA", "A"];
@@ -149,5 +149,27 @@ fn frames_of_a_burst_keep_their_order_whatever_way_they_take() {
         .iter()
         .map(|sent| *sent.packet.last().unwrap())
         .collect();
-    assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6]);
+    let (opening, others): (Vec<u8>, Vec<u8>) = numbers.iter().partition(|number| **number == 3);
+    assert_eq!((opening, others), (vec![3], vec![0, 1, 2, 4, 5, 6]));
+}
+
+#[test]
+fn a_burst_may_open_a_connection_and_go_on_with_it() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    rig.add_server(1, 80, Method::Nat);
+    let port = &mut rig.worker.port_mut(CLIENT_SIDE).unwrap().port;
+    for (number, flags) in ["S", "S", "A", "FA"].iter().enumerate() {
+        let packet = tcp(FROM, (VIP, 80), flags, &[number as u8]);
+        port.deliver(&ethernet(mac(CLIENT_SIDE), &packet));
+    }
+    rig.poll();
+    let out = rig.sent();
+    let numbers: Vec<u8> = out
+        .iter()
+        .map(|sent| *sent.packet.last().unwrap())
+        .collect();
+    assert_eq!(numbers, [0, 1, 2, 3]);
+    assert_eq!(rig.connections().len(), 1);
+    assert_eq!(state(&mut rig).0, StateName::Of(State::CloseWait));
+    assert_eq!(rig.cells.servers[1].conns.read(), 1);
 }

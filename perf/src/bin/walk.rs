@@ -2,33 +2,62 @@
 
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
+use clap::Parser;
 use sluice_control::api::Method;
-use sluice_perf::scenario::Scenario;
+use sluice_perf::churn::Churn;
+use sluice_perf::scenario::{Scenario, name};
 use sluice_perf::timing::own_cpu_ns;
 use sluice_perf::traffic::Traffic;
 use sluice_perf::walk::Walk;
 
 const PACKETS: usize = 10_000_000;
 
+/// Times the walk in memory, of packets of known connections and of new ones.
+#[derive(Parser)]
+struct Options {
+    /// Numbers of known connections.
+    #[arg(long, num_args = 0.., default_values_t = [1000, 100_000, 1_000_000])]
+    flows: Vec<u32>,
+
+    /// Leave known connections out.
+    #[arg(long)]
+    new_only: bool,
+
+    /// Leave new connections out.
+    #[arg(long)]
+    established_only: bool,
+}
+
 fn main() -> anyhow::Result<()> {
-    for flows in [1000, 100_000, 1_000_000] {
-        for method in [Method::Dr, Method::Tun, Method::Nat, Method::FullNat] {
+    let options = Options::parse();
+    let methods = [Method::Dr, Method::Tun, Method::Nat, Method::FullNat];
+    for flows in options.flows {
+        for method in methods.into_iter().filter(|_| !options.new_only) {
             let scenario = Scenario { method, flows };
-            let mut walk = Walk::new(&scenario)?;
-            let traffic = Traffic::new(&scenario, &mut walk)?;
-            walk.load(&traffic.steady);
-            let mut best = u64::MAX;
-            for _ in 0..3 {
-                let start = own_cpu_ns();
-                walk.go_on(PACKETS);
-                best = best.min(own_cpu_ns() - start);
-            }
-            println!(
-                "{:<14} {:6.1} ns",
-                scenario.to_string(),
-                best as f64 / PACKETS as f64
-            );
+            println!("{:<14} {:6.1} ns", scenario.to_string(), known(&scenario)?);
         }
     }
+    for method in methods.into_iter().filter(|_| !options.established_only) {
+        let mut churn = Churn::new(method)?;
+        let mut best = u64::MAX;
+        for _ in 0..3 {
+            let opened = churn.measure()?;
+            best = best.min(opened.cpu_ns / opened.connections);
+        }
+        println!("{:<8} new   {best:6} ns", name(method));
+    }
     Ok(())
+}
+
+fn known(scenario: &Scenario) -> anyhow::Result<f64> {
+    let mut walk = Walk::new(scenario)?;
+    let traffic = Traffic::new(scenario, &mut walk)?;
+    walk.load(&traffic.steady);
+    let mut best = u64::MAX;
+    for _ in 0..3 {
+        let start = own_cpu_ns();
+        walk.go_on(PACKETS);
+        best = best.min(own_cpu_ns() - start);
+    }
+    Ok(best as f64 / PACKETS as f64)
 }
