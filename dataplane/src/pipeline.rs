@@ -70,12 +70,12 @@ struct Opened<F> {
     flow: Flow,
 }
 
-/// What is known of a frame between the stages.
+/// What is known of a frame between the stages. Of one that is unusual the rest means nothing.
 #[derive(Clone, Copy)]
 struct Pending {
+    kind: Kind,
     hash: Hash,
     guess: Guess,
-    kind: Kind,
 }
 
 /// What the first look at a frame says.
@@ -180,18 +180,17 @@ impl<P: Port> Pipeline<P> {
         for (frame, packet) in burst.iter().zip(&mut pending) {
             let frame = frame.bytes();
             bytes += frame.len() as u64;
-            *packet = match usual(frame, mac) {
+            packet.kind = match usual(frame, mac) {
                 Some(usual) => {
-                    let hash = self.table.hash(usual.protocol(), usual.ends());
-                    self.table.prefetch(hash);
-                    let plain = usual.is_plain();
-                    Pending {
-                        hash,
-                        guess: Guess::NONE,
-                        kind: if plain { Kind::Plain } else { Kind::Usual },
+                    packet.hash = self.table.hash(usual.protocol(), usual.ends());
+                    self.table.prefetch(packet.hash);
+                    if usual.is_plain() {
+                        Kind::Plain
+                    } else {
+                        Kind::Usual
                     }
                 }
-                None => Pending::UNUSUAL,
+                None => Kind::Unusual,
             };
         }
         self.cells.books.rx_bytes.add(bytes);

@@ -73,6 +73,15 @@ impl Mbuf {
         unsafe { self.field::<u16>(sys::SLUICE_MBUF_NB_SEGS).read() }
     }
 
+    /// Hints that the frame's bytes will be read soon.
+    #[inline]
+    pub(super) fn prefetch(&self) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let start = self.buffer().wrapping_add(usize::from(self.headroom()));
+        // SAFETY: a prefetch reads nothing, wherever it points.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
+    }
+
     /// Makes one segment of several. `false` when they do not fit the first one's buffer; then it may only be dropped.
     pub(super) fn linearise(&mut self) -> bool {
         // SAFETY: we own the whole chain; data only moves inside the buffers that it says it has.
@@ -181,17 +190,6 @@ impl Frame for Mbuf {
             self.field::<u64>(sys::SLUICE_MBUF_OL_FLAGS).write(flags);
             self.field::<u64>(sys::SLUICE_MBUF_TX_OFFLOAD)
                 .write(lengths);
-        }
-    }
-
-    #[inline]
-    fn prefetch(&self) {
-        #[cfg(target_arch = "x86_64")]
-        {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let start = self.buffer().wrapping_add(usize::from(self.headroom()));
-            // SAFETY: a prefetch reads nothing, wherever it points.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(start.cast()) };
         }
     }
 }

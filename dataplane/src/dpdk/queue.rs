@@ -68,7 +68,12 @@ impl Port for DpdkPort {
             let received = sys::sluice_rx_burst(self.device.id(), self.queue, end.cast(), room);
             burst.set_len(old + usize::from(received));
         }
-        if burst[old..].iter().any(|frame| frame.segments() != 1) {
+        let mut odd = 0;
+        for frame in &burst[old..] {
+            frame.prefetch();
+            odd |= frame.segments() ^ 1;
+        }
+        if odd != 0 {
             self.linearise(burst, old);
         }
         burst.len() - old

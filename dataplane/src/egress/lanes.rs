@@ -89,7 +89,7 @@ impl<P: Port> Lanes<P> {
         self.lanes[usize::from(port.0)].silent >= SILENT
     }
 
-    /// Receives a burst, counted but for its bytes, which are not looked at here: its frames will soon be in the cache.
+    /// Receives a burst, counted but for its bytes, which are not looked at here: they may still be on their way to the cache.
     pub(crate) fn receive(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
         let lane = &mut self.lanes[usize::from(port.0)];
         let books = &self.cells.books;
@@ -97,7 +97,6 @@ impl<P: Port> Lanes<P> {
         if lane.worker_port.port.rx(burst) > 0 {
             lane.silent = 0;
             books.rx.add(burst.len() as u64);
-            burst.iter().for_each(Frame::prefetch);
         }
         let refused = lane.worker_port.port.refused();
         if refused.oversize > 0 {

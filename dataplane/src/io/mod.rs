@@ -46,9 +46,6 @@ pub trait Frame: Send + Sized + 'static {
 
     /// Asks the port to fill in checksums on transmit. Only for what the port's [`Offloads`] offer.
     fn request_checksums(&mut self, request: ChecksumRequest);
-
-    /// Hints that [`Frame::bytes`] will be read soon.
-    fn prefetch(&self) {}
 }
 
 /// What the NIC shall compute when it sends a frame (contract 2 of the design: the IPv4 header, and whole
@@ -86,7 +83,8 @@ pub trait Port: Send {
     /// The frames it moves.
     type Frame: Frame;
 
-    /// Appends received frames to `burst` until it is full or nothing waits; returns how many.
+    /// Appends received frames to `burst` until it is full or nothing waits; returns how many. A port that knows of caches has
+    /// what [`Frame::bytes`] shows fetched when it returns, or on its way.
     fn rx(&mut self, burst: &mut Burst<Self::Frame>) -> usize;
 
     /// Sends from the front of `burst`. Accepted frames leave it, the others stay, in order; returns how

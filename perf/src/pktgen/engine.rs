@@ -226,9 +226,6 @@ impl<P: Port> Engine<P> {
             return false;
         }
         let now = now();
-        for frame in &burst {
-            frame.prefetch();
-        }
         let mut done = Burst::new();
         for mut frame in burst {
             match take(&mut self.client, &mut self.servers, &mut frame, now) {
