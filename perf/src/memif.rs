@@ -57,6 +57,8 @@ pub struct Setup {
     pub worker_core: usize,
     /// The generator's core.
     pub pktgen_core: usize,
+    /// A core for real servers alone; they need a port of their own.
+    pub second_core: Option<usize>,
     /// Cores may be the same, and everybody sleeps when there is nothing to do.
     pub shared_cores: bool,
 }
@@ -74,6 +76,7 @@ impl Setup {
             hugepages: false,
             worker_core: 1,
             pktgen_core: 0,
+            second_core: None,
             shared_cores: false,
         }
     }
@@ -152,6 +155,7 @@ impl Setup {
         };
         let mut all: Vec<String> = (0..ports).map(port).collect();
         all.push(format!("--cores={}", self.pktgen_core));
+        all.extend(self.second_core.map(|core| format!("--cores={core}")));
         // Its threads beside the generator only wait.
         all.push(format!("--control-core={}", self.worker_core));
         if self.shared_cores {

@@ -135,6 +135,20 @@ fn datagrams_of_changing_clients_pass_in_both_directions() {
     assert!(trial.began >= PACKETS / 5, "{trial}");
 }
 
+/// A core for clients and one for real servers: the same two as everybody has, or one twice.
+#[test]
+fn clients_and_servers_may_have_a_core_each() {
+    for method in [Method::FullNat, Method::Dr] {
+        let setup = Setup {
+            two_arms: true,
+            second_core: Some(setup(method).worker_core),
+            ..setup(method)
+        };
+        let measured = run(&setup, "--traffic=tcp");
+        assert_eq!(measured.generator.trial.arrived, Some(PACKETS));
+    }
+}
+
 #[test]
 fn stock_testpmd_is_a_peer_too() {
     for (mode, traffic) in [(Mode::MacSwap, "tcp"), (Mode::FiveTupleSwap, "udp")] {

@@ -174,6 +174,7 @@ impl<P: Port> Engine<P> {
             servers.begin();
         }
         self.timing = Timing::default();
+        self.await_servers(&now);
         let mut progress = Progress::new(trial, self.ticks, now());
         let mut idle = 0;
         loop {
@@ -192,6 +193,23 @@ impl<P: Port> Engine<P> {
         }
         let end = progress.silent.unwrap_or(progress.start);
         self.timing.sending_s = (end - progress.start).0 as f64 / self.ticks.hz() as f64;
+    }
+
+    /// Real servers on another core may begin later. Nobody can send to a memif client before it has asked for frames once: then
+    /// its ring has room.
+    fn await_servers(&mut self, now: &impl Fn() -> Ticks) {
+        loop {
+            for lane in 0..self.ports.len() {
+                self.receive(lane, now);
+            }
+            if self.servers.is_some() || self.role != Role::Both {
+                self.shared.open();
+            }
+            if self.shared.is_open() || self.shared.stopped() {
+                return;
+            }
+            thread::yield_now();
+        }
     }
 
     fn turn(&mut self, progress: &mut Progress, now: &impl Fn() -> Ticks) -> bool {

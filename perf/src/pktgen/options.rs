@@ -116,8 +116,8 @@ pub struct Options {
     duration: f64,
 
     /// Stop after so many packets, if that comes earlier
-    #[arg(long, value_name = "COUNT")]
-    packets: Option<u64>,
+    #[arg(long, value_parser = count, value_name = "COUNT")]
+    packets: Option<u32>,
 
     /// Seconds to send before that, uncounted
     #[arg(long, default_value_t = 0.0, value_name = "SECONDS")]
@@ -316,7 +316,7 @@ impl Options {
             run: Run {
                 rate: self.rate,
                 seconds: self.duration,
-                packets: self.packets,
+                packets: self.packets.map(u64::from),
                 flood: self.flood,
                 churn: self.churn,
             },

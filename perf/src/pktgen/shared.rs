@@ -29,6 +29,7 @@ pub(crate) struct Shared {
     /// Counters of the real servers.
     pub(crate) servers: ServerCells,
     stop: AtomicBool,
+    open: AtomicBool,
     over: AtomicBool,
 }
 
@@ -55,6 +56,7 @@ impl Shared {
             client: ClientCells::default(),
             servers: ServerCells::default(),
             stop: AtomicBool::new(false),
+            open: AtomicBool::new(false),
             over: AtomicBool::new(false),
         }
     }
@@ -70,7 +72,17 @@ impl Shared {
         ] {
             cell.set(0);
         }
+        self.open.store(false, Ordering::Release);
         self.over.store(false, Ordering::Release);
+    }
+
+    /// Real servers receive.
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Acquire)
     }
 
     /// From now on nothing is sent, in this trial and all others.
