@@ -3,10 +3,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo run test conformance bench compare guard choices ceilings setup
+.PHONY: help demo run test conformance bench perf compare guard choices ceilings setup
 
 CONFIG ?=
 BENCH ?=
+PERF ?=
 TRACES ?= dataplane/ipvs/golden
 NEXTEST_PROFILE ?= default
 
@@ -65,6 +66,11 @@ bench: ## measure the appliance beside testpmd, new connections, memory: make be
 	@.ci/setup build bench
 	@cargo build --release --locked --package sluice-control --bin sluiced --package sluice-perf --bin bench
 	@$(SUDO) target/release/bench --results perf/results $(BENCH)
+
+perf: ## make bench and all else that is measured, over an hour: make perf [PERF='--only sizes,latency --rounds 3']
+	@.ci/setup build bench
+	@cargo build --release --locked --package sluice-control --bin sluiced --package sluice-perf --bin bench --bin sluice-pktgen
+	@$(SUDO) target/release/bench --whole --results perf/results $(PERF)
 
 compare: ## what changed between two results: make compare [BEFORE=A.json AFTER=B.json], the latest two of make bench if not given
 	@.ci/setup build

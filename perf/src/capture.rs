@@ -34,14 +34,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ENOUGH: usize = 100;
 
 /// Writes frames as a capture.
-pub fn write(path: &Path, frames: impl Iterator<Item = Wire>) -> anyhow::Result<()> {
+pub fn write(path: &Path, frames: impl Iterator<Item = impl AsRef<[u8]>>) -> anyhow::Result<()> {
     let header = PcapHeader {
         datalink: DataLink::ETHERNET,
         ..PcapHeader::default()
     };
     let mut writer = PcapWriter::with_header(BufWriter::new(File::create(path)?), header)?;
     for frame in frames {
-        let packet = PcapPacket::new(Duration::ZERO, frame.len() as u32, &frame);
+        let frame = frame.as_ref();
+        let packet = PcapPacket::new(Duration::ZERO, frame.len() as u32, frame);
         writer.write_packet(&packet)?;
     }
     Ok(())

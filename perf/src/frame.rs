@@ -45,22 +45,39 @@ pub fn tcp(macs: (Mac, Mac), src: SocketAddrV4, dst: SocketAddrV4, flags: u8, nu
     frame[ETHERNET..ETHERNET + 10].copy_from_slice(&ip);
     frame[26..30].copy_from_slice(&src.ip().octets());
     frame[30..34].copy_from_slice(&dst.ip().octets());
-    let checksum = Sum::default().bytes(&frame[ETHERNET..L4]).checksum();
-    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
     frame[34..36].copy_from_slice(&src.port().to_be_bytes());
     frame[36..38].copy_from_slice(&dst.port().to_be_bytes());
     frame[38..42].copy_from_slice(&number.to_be_bytes());
     frame[46] = 5 << 4;
     frame[47] = flags;
     frame[48..50].copy_from_slice(&u16::MAX.to_be_bytes());
-    let pseudo_header = [0, TCP, 0, (IP_LEN - 20) as u8];
+    fill_in_checksums(&mut frame);
+    frame
+}
+
+/// A frame of [`tcp`] with zeros behind it, so that it has `bytes` in all, and with the lengths and checksums of such a one.
+pub fn grown(frame: &Wire, bytes: usize) -> Vec<u8> {
+    let mut grown = frame.to_vec();
+    grown.resize(bytes.max(frame.len()), 0);
+    let ip_len = (grown.len() - ETHERNET) as u16;
+    grown[16..18].copy_from_slice(&ip_len.to_be_bytes());
+    grown[24..26].fill(0);
+    grown[50..52].fill(0);
+    fill_in_checksums(&mut grown);
+    grown
+}
+
+/// Of a TCP segment whose checksums are zero.
+fn fill_in_checksums(frame: &mut [u8]) {
+    let checksum = Sum::default().bytes(&frame[ETHERNET..L4]).checksum();
+    frame[24..26].copy_from_slice(&checksum.to_be_bytes());
+    let [high, low] = ((frame.len() - L4) as u16).to_be_bytes();
     let checksum = Sum::default()
         .bytes(&frame[26..34])
-        .bytes(&pseudo_header)
+        .bytes(&[0, TCP, high, low])
         .bytes(&frame[L4..])
         .checksum();
     frame[50..52].copy_from_slice(&checksum.to_be_bytes());
-    frame
 }
 
 /// A datagram from `src` to `dst`, without a UDP checksum.
@@ -107,8 +124,14 @@ mod tests {
     fn a_frame_is_what_another_parser_takes_for_tcp_with_right_checksums() {
         let src = SocketAddrV4::new(Ipv4Addr::new(11, 0, 0, 1), 1024);
         let dst = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 80);
-        let frame = tcp((Mac([2; 6]), Mac([4; 6])), src, dst, ACK, 77);
-        let sliced = SlicedPacket::from_ethernet(&frame).unwrap();
+        let short = tcp((Mac([2; 6]), Mac([4; 6])), src, dst, ACK, 77);
+        for frame in [short.to_vec(), grown(&short, 777), grown(&short, 1514)] {
+            is_right(&frame, src, dst);
+        }
+    }
+
+    fn is_right(frame: &[u8], src: SocketAddrV4, dst: SocketAddrV4) {
+        let sliced = SlicedPacket::from_ethernet(frame).unwrap();
         let Some(NetSlice::Ipv4(ip)) = &sliced.net else {
             panic!("not IPv4");
         };
@@ -119,6 +142,7 @@ mod tests {
         };
         let sum = segment.calc_checksum_ipv4(header.source, header.destination);
         assert_eq!(sum.unwrap(), segment.checksum());
-        assert_eq!(read(&frame), Some((src, dst, 77)));
+        assert_eq!(usize::from(header.total_len), frame.len() - 14);
+        assert_eq!(read(frame), Some((src, dst, 77)));
     }
 }

@@ -22,6 +22,7 @@ pub mod pktgen;
 pub mod report;
 pub mod scenario;
 pub mod single;
+pub mod suite;
 pub mod targets;
 pub mod testpmd;
 pub mod timing;

@@ -56,6 +56,18 @@ impl Traffic {
         Ok(Self { opening, steady })
     }
 
+    /// Frames of clients only, with no opening ones, to more than one service: `vip` says to which one a flow goes.
+    pub fn of_clients(scenario: &Scenario, vip: impl Fn(u32) -> SocketAddrV4) -> Self {
+        let mut flows: Vec<u32> = (0..scenario.flows).collect();
+        shuffle(&mut flows, 2);
+        let macs = (ROUTER_MAC, WIRE_MAC);
+        let ack = |(number, flow)| frame::tcp(macs, client(flow), vip(flow), ACK, number);
+        Self {
+            opening: Arc::new([]),
+            steady: (0..).zip(flows).map(ack).collect(),
+        }
+    }
+
     /// The opening frames as they come in by the opening port, with some to nobody in front.
     pub fn opening_file(&self) -> impl Iterator<Item = Wire> + '_ {
         let to_nobody = frame::tcp((ROUTER_MAC, ROUTER_MAC), VIP, VIP, SYN, 0);
@@ -66,6 +78,13 @@ impl Traffic {
         });
         std::iter::repeat_n(to_nobody, PADDING).chain(opening)
     }
+}
+
+/// The addresses of the clients of so many flows.
+pub fn client_addresses(flows: u32) -> impl Iterator<Item = Ipv4Addr> {
+    (0..flows)
+        .step_by(PORTS as usize)
+        .map(|flow| *client(flow).ip())
 }
 
 fn client(flow: u32) -> SocketAddrV4 {

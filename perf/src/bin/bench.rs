@@ -16,9 +16,12 @@ use sluice_perf::hugepages::Reserved;
 use sluice_perf::instructions::Ceilings;
 use sluice_perf::interrupt;
 use sluice_perf::machine::Machine;
+use sluice_perf::report::experiment::Experiment;
 use sluice_perf::report::{NewConnections, Report, Row, Run, Settings};
 use sluice_perf::scenario::{Place, Scenario, count, name};
 use sluice_perf::single::{Single, Turns};
+use sluice_perf::suite::rig::Rig;
+use sluice_perf::suite::{self, Question};
 use sluice_perf::targets::Target;
 use sluice_perf::testpmd::{self, Mode, Testpmd};
 use sluice_perf::timing::{Window, load, median};
@@ -77,6 +80,14 @@ struct Options {
     /// look at it with perf.
     #[arg(long)]
     hold: bool,
+
+    /// Look at all that the suite looks at, too.
+    #[arg(long)]
+    whole: bool,
+
+    /// Look at these questions of the suite, and at nothing else.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    only: Vec<Question>,
 
     /// Measure nothing, only write the text and the page of this result (JSON) anew.
     #[arg(long)]
@@ -157,9 +168,11 @@ impl Bench {
                 .memory_mb()
             })
         });
-        let needed = needed.max().context("nothing to measure")?;
+        let needed = u64::from(needed.max().context("nothing to measure")?);
+        let whole = options.whole || !options.only.is_empty();
+        let needed = needed.max(if whole { suite::MEMORY_MB } else { 0 });
         let hugepages = (!options.no_hugepages)
-            .then(|| Reserved::at_least(u64::from(needed) + SLACK_MB, &folder.path().join("huge")))
+            .then(|| Reserved::at_least(needed + SLACK_MB, &folder.path().join("huge")))
             .transpose()?;
         Ok(Self {
             ceilings: Ceilings::load(&options.ceilings).unwrap_or_default(),
@@ -178,7 +191,11 @@ impl Bench {
         let (machine, before) = (Machine::this(), load());
         let (mut rows, mut singles, mut targets) = (Vec::new(), Vec::new(), Vec::new());
         let mut connection_bytes = None;
-        for flows in &self.options.flows {
+        let only = !self.options.only.is_empty();
+        let whole = self.options.whole || only;
+        let experiments = if whole { self.suite()? } else { Vec::new() };
+        let flows = self.options.flows.iter();
+        for flows in flows.filter(|_| !only) {
             for method in in_table(*flows, &self.methods) {
                 eprintln!(
                     "{} {}: {} rounds",
@@ -223,24 +240,44 @@ impl Bench {
             targets.extend(slowest(*method, &singles));
         }
         let mut new_connections = Vec::new();
-        if !self.options.established_only {
+        if !self.options.established_only && !only {
             new_connections = self.new_connections()?;
             let slowest = new_connections.iter().map(NewConnections::millions_per_s);
             targets.push(Target::new_connections(slowest.fold(f64::MAX, f64::min)));
         }
         targets.extend(connection_bytes.map(Target::memory));
         Ok(Report {
-            run: Run::Bench,
+            run: if whole { Run::Perf } else { Run::Bench },
             machine,
             settings,
             load: (before, load()),
             rows,
             new_connections,
             singles,
-            experiments: Vec::new(),
+            experiments,
             connection_bytes,
             targets,
         })
+    }
+
+    fn suite(&self) -> anyhow::Result<Vec<Experiment>> {
+        let rig = Rig {
+            sluiced: &self.sluiced,
+            folder: self.folder.path(),
+            core: self.options.core,
+            hugepages: !self.options.no_hugepages,
+        };
+        let all = Question::ALL.to_vec();
+        let questions = if self.options.only.is_empty() {
+            all
+        } else {
+            self.options.only.clone()
+        };
+        let mut experiments = Vec::new();
+        for question in questions {
+            experiments.extend(question.answer(&rig, self.options.rounds, self.window())?);
+        }
+        Ok(experiments)
     }
 
     fn prepare(&self, scenario: Scenario) -> anyhow::Result<Prepared> {

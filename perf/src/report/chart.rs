@@ -10,7 +10,7 @@ use crate::timing::median;
 const WIDTH: f64 = 760.0;
 
 /// Room for labels left and right of the plot proper.
-const LEFT: f64 = 136.0;
+const LEFT: f64 = 164.0;
 const RIGHT: f64 = 96.0;
 
 /// Height of a row of bars.
@@ -26,7 +26,7 @@ const WIDE: f64 = 60.0;
 #[derive(Default)]
 pub(super) struct Bars {
     /// What values are in.
-    pub(super) unit: &'static str,
+    pub(super) unit: String,
     /// The rows; an empty label begins a new group.
     pub(super) rows: Vec<Row>,
 }
@@ -113,11 +113,11 @@ impl Bars {
             "tick",
             "start",
             (WIDTH - RIGHT + 12.0, bottom + 16.0),
-            self.unit,
+            &self.unit,
         );
         for (at, row) in self.rows.iter().enumerate() {
             if !row.label.is_empty() {
-                row.draw(&mut svg, 8.0 + ROW * (at as f64 + 0.5), scale, self.unit);
+                row.draw(&mut svg, 8.0 + ROW * (at as f64 + 0.5), scale, &self.unit);
             }
         }
         svg + "</svg>"
@@ -243,9 +243,13 @@ impl Scale {
     }
 }
 
-/// An experiment's plot: lines where there is an axis, else bars.
+/// An experiment's plot: lines where the axis has an order, else bars.
 pub(super) fn experiment(experiment: &Experiment) -> String {
     let places = experiment.places();
+    let first = places.first().copied().unwrap_or_default();
+    if places.len() < 3 || first.parse::<f64>().is_err() {
+        return bars(experiment).svg();
+    }
     let values: Vec<f64> = experiment
         .lines
         .iter()
@@ -284,6 +288,34 @@ pub(super) fn experiment(experiment: &Experiment) -> String {
     }
     name_lines(&mut svg, experiment, &places, &scale, right + 8.0);
     svg + "</svg>"
+}
+
+/// A row for each point, line after line.
+fn bars(experiment: &Experiment) -> Bars {
+    let mut rows = Vec::new();
+    for (at, line) in experiment.lines.iter().enumerate() {
+        if at > 0 {
+            rows.push(Row::default());
+        }
+        rows.extend(line.points.iter().map(|point| Row {
+            label: match experiment.lines.len() {
+                1 => point.at.clone(),
+                _ => format!("{}, {}", line.name, point.at),
+            },
+            class: series(at),
+            samples: point.samples.clone(),
+            ..Row::default()
+        }));
+    }
+    Bars {
+        unit: experiment
+            .unit
+            .split(' ')
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+        rows,
+    }
 }
 
 fn draw_line(
@@ -425,7 +457,7 @@ mod tests {
             ..Row::default()
         };
         let svg = Bars {
-            unit: "ns",
+            unit: "ns".to_owned(),
             rows: vec![row],
         }
         .svg();

@@ -121,12 +121,12 @@ fn established(report: &Report) -> String {
         });
     }
     let ratio = Bars {
-        unit: "",
+        unit: "".to_owned(),
         rows: ratios,
     }
     .svg();
     let rate = Bars {
-        unit: "Mpps",
+        unit: "Mpps".to_owned(),
         rows: rates,
     }
     .svg();
@@ -202,7 +202,7 @@ fn new_connections(report: &Report) -> String {
         bounds,
     });
     let bars = Bars {
-        unit: "M/s",
+        unit: "M/s".to_owned(),
         rows: rows.collect(),
     };
     let mut body = format!("<figure>{}</figure>", bars.svg());
@@ -233,7 +233,7 @@ fn singles(report: &Report) -> String {
         }
     });
     let bars = Bars {
-        unit: "ns",
+        unit: "ns".to_owned(),
         rows: rows.collect(),
     };
     let entries = [

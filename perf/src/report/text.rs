@@ -46,6 +46,7 @@ impl Report {
         self.write_rows(text)?;
         self.write_new_connections(text)?;
         self.write_singles(text)?;
+        self.write_experiments(text)?;
         self.write_targets(text)?;
         for line in &settings.command_lines {
             writeln!(text, "{line}")?;
@@ -55,6 +56,9 @@ impl Report {
     }
 
     fn write_rows(&self, text: &mut String) -> std::fmt::Result {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
         writeln!(
             text,
             "\n                 sluice                   macswap        5tswap         ratio to           instructions  frames\n\
@@ -133,6 +137,32 @@ impl Report {
                 of(|turns| turns.p99_ns),
                 of(|turns| turns.cpu_ns as f64 / turns.packets as f64)
             )?;
+        }
+        Ok(())
+    }
+
+    fn write_experiments(&self, text: &mut String) -> std::fmt::Result {
+        for experiment in &self.experiments {
+            let places = experiment.places();
+            writeln!(
+                text,
+                "\n{}: {}\n{}",
+                experiment.title, experiment.unit, experiment.how
+            )?;
+            write!(text, "{:<24}", experiment.axis)?;
+            for place in &places {
+                write!(text, " {place:>16}")?;
+            }
+            for line in &experiment.lines {
+                write!(text, "\n{:<24}", line.name)?;
+                for place in &places {
+                    match line.at(place) {
+                        Some(point) => write!(text, " {:16.3}", point.median())?,
+                        None => write!(text, " {:>16}", "-")?,
+                    }
+                }
+            }
+            writeln!(text)?;
         }
         Ok(())
     }
