@@ -273,9 +273,8 @@ impl Conn {
     /// The real server's address, of a connection whose packets' addresses are not translated; else nonsense.
     #[inline(always)]
     pub fn tunnel_end(&self) -> Ipv4Addr {
-        let [high, low] = self.how[0];
-        let [[a, b], [c, d]] = [high.to_ne_bytes(), low.to_ne_bytes()];
-        Ipv4Addr::new(a, b, c, d)
+        let octets: [u8; 4] = zerocopy::transmute!(self.how[0]);
+        Ipv4Addr::from(octets)
     }
 
     /// FULLNAT: the source that the server sees.

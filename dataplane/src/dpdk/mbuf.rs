@@ -146,6 +146,18 @@ impl Frame for Mbuf {
     }
 
     #[inline]
+    fn reshape(&mut self, front: usize, len: usize) -> bool {
+        let room = front <= usize::from(self.headroom());
+        let longest = usize::from(self.len()) + front;
+        let fits = room && longest <= usize::from(u16::MAX);
+        if fits {
+            // Inside the buffer: no further in front than its headroom, and no longer than what was there and is added.
+            self.set_extent(self.headroom() - front as u16, len.min(longest) as u16);
+        }
+        fits
+    }
+
+    #[inline]
     fn pull_front(&mut self, len: usize) -> bool {
         let enough = len <= usize::from(self.len());
         if enough {

@@ -170,6 +170,7 @@ impl<P: Port> Forwarder<P> {
     fn wrap(&mut self, frame: &mut P::Frame, hop: &Hop, server: Ipv4Addr) -> bool {
         let outer = Outer {
             macs: &[0; 12],
+            len: frame.bytes().len() + Ipv4::LEN,
             source: hop.source,
             server,
             pmtu_disc: self.pmtu_disc,

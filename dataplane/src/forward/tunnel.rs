@@ -23,6 +23,8 @@ struct Front {
 pub(crate) struct Outer<'a> {
     /// The frame's addresses: destination, then source.
     pub(crate) macs: &'a [u8; 12],
+    /// Bytes of the frame then, without padding.
+    pub(crate) len: usize,
     /// Where the outer packet comes from.
     pub(crate) source: Ipv4Addr,
     /// Where it goes.
@@ -35,7 +37,7 @@ pub(crate) struct Outer<'a> {
 /// `false` when there is no headroom: then nothing changed.
 #[inline(always)]
 pub(crate) fn encapsulate(frame: &mut impl Frame, outer: &Outer<'_>, next_ip_id: &mut u16) -> bool {
-    if !frame.push_front(Ipv4::LEN) {
+    if !frame.reshape(Ipv4::LEN, outer.len) {
         return false;
     }
     let Ok((front, _)) = Front::mut_from_prefix(frame.bytes_mut()) else {
@@ -52,7 +54,7 @@ pub(crate) fn encapsulate(frame: &mut impl Frame, outer: &Outer<'_>, next_ip_id:
     };
     let new = NewHeader {
         tos: outer_tos(inner.tos()),
-        total_len: inner.total_len() + Ipv4::LEN as u16,
+        total_len: (outer.len - Ethernet::LEN) as u16,
         id,
         dont_fragment,
         ttl: inner.ttl(),

@@ -44,6 +44,17 @@ pub trait Frame: Send + Sized + 'static {
     /// Cuts the frame down to its first `len` bytes; longer than the frame changes nothing.
     fn truncate(&mut self, len: usize);
 
+    /// [`Frame::push_front`] by `front` bytes and then [`Frame::truncate`] to `len`, in one.
+    #[must_use]
+    #[inline]
+    fn reshape(&mut self, front: usize, len: usize) -> bool {
+        let grown = self.push_front(front);
+        if grown {
+            self.truncate(len);
+        }
+        grown
+    }
+
     /// Asks the port to fill in checksums on transmit. Only for what the port's [`Offloads`] offer.
     fn request_checksums(&mut self, request: ChecksumRequest);
 }

@@ -92,7 +92,8 @@ impl Ipv4 {
         // The sum is the same in any byte order (RFC 1071 section 2).
         let flags = if header.dont_fragment { DF } else { 0 };
         let words = |high: u16, low: u16| (u32::from(high) << 16 | u32::from(low)).to_be();
-        let kind = words(u16::from_be_bytes([0x45, header.tos]), header.total_len);
+        let kind = u32::from(header.tos) << 16 | u32::from(header.total_len);
+        let kind = (kind | 0x4500_0000).to_be();
         let fragment = words(header.id, flags);
         let life = u16::from_ne_bytes([header.ttl, header.protocol]);
         let [src, dst] = [header.src, header.dst].map(|addr| u32::from_ne_bytes(addr.octets()));

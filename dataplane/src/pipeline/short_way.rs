@@ -178,8 +178,10 @@ fn treat(
 ) -> Option<Sent> {
     let mut len = Ethernet::LEN as u16 + total_len;
     if hop.treatment == Treatment::Encapsulate {
+        len += Ipv4::LEN as u16;
         let outer = Outer {
             macs: &hop.macs,
+            len: usize::from(len),
             source: hop.source,
             server: conn.tunnel_end(),
             pmtu_disc,
@@ -187,7 +189,6 @@ fn treat(
         if !encapsulate(frame, &outer, next_ip_id) {
             return None;
         }
-        len += Ipv4::LEN as u16;
     } else {
         let usual = Usual::view_mut(frame.bytes_mut())?;
         if hop.treatment == Treatment::Translate {
@@ -195,8 +196,8 @@ fn treat(
         } else {
             usual.pass_on(&hop.macs);
         }
+        frame.truncate(usize::from(len));
     }
-    frame.truncate(usize::from(len));
     hop.used = true;
     Some(Sent {
         port: hop.port,
