@@ -241,11 +241,14 @@ impl<P: Port> Pipeline<P> {
                 (flow, hash)
             }
         };
-        match self.table.lookup(hash, flow.protocol, &flow.ends) {
-            Some(hit) => {
-                self.complete_openings(port);
-                self.flow(port, frame, &flow, hit);
-            }
+        let mut found = self.table.lookup(hash, flow.protocol, &flow.ends);
+        if found.is_some() && !self.opened.is_empty() {
+            // Completing them may end the very connection found, or take its server's packets away from it.
+            self.complete_openings(port);
+            found = self.table.lookup(hash, flow.protocol, &flow.ends);
+        }
+        match found {
+            Some(hit) => self.flow(port, frame, &flow, hit),
             None => self.open(port, frame, &flow, hash),
         }
     }

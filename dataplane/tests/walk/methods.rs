@@ -188,6 +188,27 @@ fn a_wrong_tcp_checksum_stays_wrong_by_the_same_difference() {
 }
 
 #[test]
+fn a_reply_behind_the_packet_that_takes_it_over_is_the_new_connections() {
+    let mut rig = Rig::new(Protocol::Tcp);
+    rig.add_server(1, 8080, Method::Nat);
+    rig.beside(1, address(Protocol::Tcp, 81), 1, 8080, Method::Nat);
+    let client = (CLIENT, 34567);
+    assert_eq!(rig.syn(client, (VIP, 80)), Some(1));
+    let burst = [
+        tcp(client, (VIP, 81), "S", b""),
+        tcp((server(1), 8080), client, "SA", b""),
+    ];
+    for packet in burst {
+        let wire = &mut rig.worker.port_mut(SERVER_SIDE).unwrap().port;
+        wire.deliver(&ethernet(mac(SERVER_SIDE), &packet));
+    }
+    rig.poll();
+    let out = rig.sent();
+    let flows: Vec<_> = out.iter().map(Sent::flow).collect();
+    assert!(flows.contains(&((VIP, 81), client)), "{flows:?}");
+}
+
+#[test]
 fn a_burst_with_two_packets_of_a_new_connection_makes_one_connection() {
     let mut rig = Rig::new(Protocol::Tcp);
     rig.add_server(1, 80, Method::Nat);
