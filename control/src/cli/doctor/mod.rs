@@ -26,6 +26,8 @@ pub(super) fn doctor(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> R
     let stats: api::Stats = decode("stats", rpc.call("stats", Value::Null)?)?;
     let mut found: Vec<String> = missing_interfaces(&stats).collect();
     found.extend(elsewhere(&services));
+    let marks = rpc.call("mark_rule_list", Value::Null)?;
+    found.extend(unmarked(&services, &decode("mark_rule_list", marks)?));
     found.extend(silent_neighbours(&stats));
     let interfaces = stats
         .ports
@@ -58,6 +60,25 @@ fn elsewhere(services: &[api::Service]) -> impl Iterator<Item = String> + '_ {
             "service {} matches nothing: its address is none of this machine's (ip addr add)",
             name(service.service)
         )
+    })
+}
+
+/// Services of marks that no packet gets. Without `iptables` before it that is easily forgotten.
+fn unmarked<'a>(
+    services: &'a [api::Service],
+    marks: &'a api::MarkRuleList,
+) -> impl Iterator<Item = String> + 'a {
+    let given = |mark| marks.rules.iter().any(|rule| rule.mark == mark);
+    services.iter().filter_map(move |service| {
+        let api::ServiceRef::Mark { mark, .. } = service.service else {
+            return None;
+        };
+        let name = name(service.service);
+        (!given(mark)).then(|| {
+            format!(
+                "service {name} matches nothing: no rule gives that mark (sluice mark add {mark} …)"
+            )
+        })
     })
 }
 
@@ -163,5 +184,39 @@ mod tests {
         );
         assert!(text.contains("--mode dr --vip 10.0.0.1"));
         assert!(problem("ex0", vip, [2; 6], None).contains("no real server"));
+    }
+
+    #[test]
+    fn a_service_of_a_mark_that_no_rule_gives_is_found() {
+        let socket =
+            std::env::temp_dir().join(format!("sluice-doctor-{}.sock", std::process::id()));
+        crate::fake_daemon::FakeDaemon::default().serve(&socket);
+        let sluice = |line: &str| {
+            let line = format!("sluice --socket {} {line}", socket.display());
+            let words: Vec<_> = line.split(' ').map(std::ffi::OsString::from).collect();
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let mut streams = super::super::Streams {
+                stdin: &mut "".as_bytes(),
+                out: &mut out,
+                err: &mut err,
+            };
+            let code = super::super::run(&words, &mut streams);
+            (code, String::from_utf8(out).unwrap())
+        };
+        assert_eq!(sluice("service add fwmark 7 --scheduler rr").0, 0);
+        assert_eq!(sluice("mark add 8 --destination-ports 80").0, 0);
+        let (code, found) = sluice("doctor");
+        assert_eq!(code, FOUND, "{found}");
+        assert!(
+            found.contains("fwmark 7 matches nothing: no rule gives that mark"),
+            "{found}"
+        );
+        assert_eq!(sluice("mark add 7 --destination-ports 80").0, 0);
+        assert!(
+            !sluice("doctor")
+                .1
+                .contains("fwmark 7 matches nothing: no rule")
+        );
+        std::fs::remove_file(&socket).unwrap();
     }
 }
