@@ -39,7 +39,8 @@ pub(super) fn drain(
     let mut told = None;
     loop {
         let left = remaining(service, address, rpc)?;
-        if told != Some(left) {
+        let late = args.wait && deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if told != Some(left) || late {
             told = Some(left);
             let seconds = begun.elapsed().as_secs();
             if as_json {
@@ -57,13 +58,11 @@ pub(super) fn drain(
         if left == 0 || !args.wait {
             return Ok(0);
         }
-        let now = Instant::now();
-        let pause = match deadline {
-            Some(deadline) if now >= deadline => return Ok(REMAIN),
-            Some(deadline) => PERIOD.min(deadline - now),
-            None => PERIOD,
-        };
-        std::thread::sleep(pause);
+        if late {
+            return Ok(REMAIN);
+        }
+        let until = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        std::thread::sleep(until.map_or(PERIOD, |until| PERIOD.min(until)));
     }
 }
 

@@ -129,6 +129,13 @@ fn draining_ends_with_the_last_connection_or_at_the_deadline() {
     assert!(now.contains("weight 0, 1 connections remain"), "{now}");
     let late = shell.sluice_with(&format!("{drain} --wait --deadline 1"), "");
     assert_eq!((late.code, late.err.as_str()), (3, ""), "{late:?}");
+    let last = late.out.lines().last();
+    assert!(
+        last.is_some_and(
+            |line| line.contains("1 connections remain") && !line.contains("after 0 s")
+        ),
+        "{late:?}"
+    );
 
     // What is closed ends when its state's time is over: two minutes, or one second here.
     rig.rpc.call(

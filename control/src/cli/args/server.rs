@@ -60,7 +60,7 @@ Example:
 Example:
   sluice server drain tcp 10.0.0.1:80 192.168.1.1:8080 --wait --deadline 600 && ssh 192.168.1.1 reboot
 
-A line is printed whenever the number of connections that remain has changed. Closed connections count until their state's timeout
+A line is printed whenever the number of connections that remain has changed, and at the deadline. Closed connections count until their state's timeout
 is over, as `InActConn` does. With persistence, clients that have a template go on coming unless expire_quiescent_template is 1.
 
 Exit codes: 0 weight 0 is in force and, with --wait, no connection is left; 3 some are left at the deadline; 1 the daemon refused,
