@@ -8,7 +8,7 @@
 
 use std::cell::RefCell;
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 
 use divan::Bencher;
@@ -18,13 +18,11 @@ use sluice_dataplane::command::{ServiceEdit, Settings};
 use sluice_dataplane::conn::timer::TimerWheel;
 use sluice_dataplane::conn::{Conn, ConnTable, Endpoint, FlowKey, NewConn};
 use sluice_dataplane::parse::parse;
-use sluice_dataplane::sched::{self, Request};
-use sluice_dataplane::service::{
-    Method, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId, ServiceKey, ServiceSpec,
-    Services, Tunnel,
-};
+use sluice_dataplane::sched::Request;
+use sluice_dataplane::service::{Method, Protocol, SchedulerKind, ServiceId, Services};
 use sluice_dataplane::stats::WorkerCells;
 use sluice_dataplane::time::{Grain, TickRate, Ticks};
+use sluice_perf::choice::service;
 use sluice_perf::frame::{self, ACK};
 use sluice_perf::scenario::{ROUTER_MAC, Scenario, VIP, WIRE_MAC};
 use sluice_perf::traffic::Traffic;
@@ -133,7 +131,7 @@ fn choice(bencher: Bencher, name: &str) {
     let kinds = SchedulerKind::ALL;
     let kind = *kinds.iter().find(|kind| kind.name() == name).unwrap();
     let mut services = Services::new(Arc::new(WorkerCells::new(1, SERVERS as usize)));
-    services.put(Arc::new(service(kind, SERVERS)), ServiceEdit::Created);
+    services.put(Arc::new(service(kind, SERVERS, 1)), ServiceEdit::Created);
     let settings = Settings::default();
     let mut turn = 0;
     bencher.counter(ItemsCount::new(1u32)).bench_local(move || {
@@ -194,33 +192,4 @@ fn filled(live: u32, capacity: usize) -> ConnTable {
         table.insert(conn(n)).unwrap();
     }
     table
-}
-
-fn service(kind: SchedulerKind, servers: u32) -> ServiceSpec {
-    let key = ServiceKey::Address {
-        protocol: Protocol::Tcp,
-        addr: IpAddr::V4(*VIP.ip()),
-        port: VIP.port(),
-    };
-    let server = |index| RealServerSpec {
-        id: RsId {
-            index,
-            generation: 0,
-        },
-        addr: IpAddr::V4(Ipv4Addr::from_bits(0xc0a8_0000 + index)),
-        port: 80,
-        method: Method::Nat,
-        tunnel: Tunnel::Ipip,
-        weight: 1 + index % 5,
-        last_weight: 1 + index % 5,
-        upper_threshold: 0,
-        lower_threshold: 0,
-    };
-    let real_servers: Vec<_> = (0..servers).map(server).collect();
-    ServiceSpec {
-        scheduler: kind,
-        scheduler_table: sched::table(kind, &real_servers),
-        real_servers,
-        ..ServiceSpec::new(ServiceId(0), key)
-    }
 }

@@ -2,13 +2,14 @@
 //!
 //! [`scenario`] says what is forwarded how; [`traffic`] makes its frames; [`walk`] is a worker in memory, set up from the same
 //! boot file as the appliance. [`appliance`] and [`testpmd`] are the two that are compared, timed by [`timing`]; [`churn`]
-//! opens connections for ever; [`single`] sends packets one by one; [`targets`] judges and [`report`] writes it all down.
+//! opens connections for ever; [`choice`] has a service to schedule by; [`single`] sends packets one by one; [`targets`] judges and [`report`] writes it all down.
 //! [`pktgen`] is `sluice-pktgen`, the generator that also answers and checks; [`memif`] puts it beside an appliance,
 //! and [`loads`] are what is measured there.
 
 pub mod appliance;
 pub mod bench_port;
 pub mod capture;
+pub mod choice;
 pub mod churn;
 pub mod daemon;
 pub mod frame;

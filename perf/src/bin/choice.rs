@@ -4,23 +4,21 @@
 #![expect(clippy::print_stdout, reason = "a command line tool")]
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use sluice_dataplane::command::{ServiceEdit, Settings};
 use sluice_dataplane::conn::FlowKey;
-use sluice_dataplane::sched::{Request, table};
-use sluice_dataplane::service::{
-    Method, Protocol, RealServerSpec, RsId, SchedulerKind, ServiceId, ServiceKey, ServiceSpec,
-    Services, Tunnel,
-};
+use sluice_dataplane::sched::Request;
+use sluice_dataplane::service::{Protocol, SchedulerKind, ServiceId, Services};
 use sluice_dataplane::stats::WorkerCells;
 use sluice_dataplane::time::{TickRate, Ticks};
+use sluice_perf::choice::service;
+use sluice_perf::scenario::VIP;
 use sluice_perf::timing::own_cpu_ns;
 
 const CHOICES: u32 = 200_000;
 const LIVE: usize = 50_000;
-const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 
 fn main() {
     println!("{:<6} {:>12} {:>12}", "", "10 servers", "1000 servers");
@@ -32,7 +30,10 @@ fn main() {
 
 fn cost_ns(kind: SchedulerKind, servers: u32) -> f64 {
     let mut services = Services::new(Arc::new(WorkerCells::new(1, servers as usize)));
-    services.put(Arc::new(service(kind, servers)), ServiceEdit::Created);
+    services.put(
+        Arc::new(service(kind, servers, unit(kind))),
+        ServiceEdit::Created,
+    );
     let settings = Settings::default();
     let mut live = VecDeque::with_capacity(LIVE + 1);
     let mut best = u64::MAX;
@@ -44,7 +45,7 @@ fn cost_ns(kind: SchedulerKind, servers: u32) -> f64 {
                 protocol: Protocol::Tcp,
                 src: Ipv4Addr::from_bits(0xac10_0000 | spread >> 12),
                 src_port: spread as u16,
-                dst: Ipv4Addr::from_bits(VIP.to_bits() + n % 1000),
+                dst: Ipv4Addr::from_bits(VIP.ip().to_bits() + n % 1000),
                 dst_port: 80,
             };
             let request = Request {
@@ -70,38 +71,12 @@ fn cost_ns(kind: SchedulerKind, servers: u32) -> f64 {
     best as f64 / f64::from(CHOICES)
 }
 
-fn service(kind: SchedulerKind, servers: u32) -> ServiceSpec {
-    let key = ServiceKey::Address {
-        protocol: Protocol::Tcp,
-        addr: IpAddr::V4(VIP),
-        port: 80,
-    };
-    // These three hold connections against weights: with small ones every server would be full.
+/// What a weight of one becomes: three schedulers hold connections against weights, and with small ones every server would be full.
+fn unit(kind: SchedulerKind) -> u32 {
     use SchedulerKind::{Lblc, Lblcr, Ovf};
-    let unit = if matches!(kind, Ovf | Lblc | Lblcr) {
+    if matches!(kind, Ovf | Lblc | Lblcr) {
         20_000
     } else {
         1
-    };
-    let server = |index| RealServerSpec {
-        id: RsId {
-            index,
-            generation: 0,
-        },
-        addr: IpAddr::V4(Ipv4Addr::from_bits(0xc0a8_0000 + index)),
-        port: 80,
-        method: Method::Nat,
-        tunnel: Tunnel::Ipip,
-        weight: unit * (1 + index % 5),
-        last_weight: unit * (1 + index % 5),
-        upper_threshold: 0,
-        lower_threshold: 0,
-    };
-    let real_servers: Vec<_> = (0..servers).map(server).collect();
-    ServiceSpec {
-        scheduler: kind,
-        scheduler_table: table(kind, &real_servers),
-        real_servers,
-        ..ServiceSpec::new(ServiceId(0), key)
     }
 }
