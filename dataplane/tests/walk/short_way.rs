@@ -26,6 +26,13 @@ fn replies(rig: &mut Rig, flags: &str) -> Vec<Sent> {
     rig.packet(SERVER_SIDE, &tcp((server(1), 80), FROM, flags, b""))
 }
 
+/// The last byte of each packet that comes out now.
+fn numbers_sent(rig: &mut Rig) -> Vec<u8> {
+    rig.poll();
+    let last = |sent: &Sent| *sent.packet.last().unwrap();
+    rig.sent().iter().map(last).collect()
+}
+
 fn state(rig: &mut Rig) -> (StateName, u64) {
     let row = rig.connections().pop().unwrap();
     (row.state, (row.expires_ms + 500) / 1000)
@@ -143,12 +150,7 @@ fn frames_of_a_connection_keep_their_order_whatever_way_they_take() {
     });
     let port = &mut rig.worker.port_mut(CLIENT_SIDE).unwrap().port;
     frames.for_each(|frame| port.deliver(&frame));
-    rig.poll();
-    let out = rig.sent();
-    let numbers: Vec<u8> = out
-        .iter()
-        .map(|sent| *sent.packet.last().unwrap())
-        .collect();
+    let numbers = numbers_sent(&mut rig);
     let (opening, others): (Vec<u8>, Vec<u8>) = numbers.iter().partition(|number| **number == 3);
     assert_eq!((opening, others), (vec![3], vec![0, 1, 2, 4, 5, 6]));
 }
@@ -162,12 +164,7 @@ fn a_burst_may_open_a_connection_and_go_on_with_it() {
         let packet = tcp(FROM, (VIP, 80), flags, &[number as u8]);
         port.deliver(&ethernet(mac(CLIENT_SIDE), &packet));
     }
-    rig.poll();
-    let out = rig.sent();
-    let numbers: Vec<u8> = out
-        .iter()
-        .map(|sent| *sent.packet.last().unwrap())
-        .collect();
+    let numbers = numbers_sent(&mut rig);
     assert_eq!(numbers, [0, 1, 2, 3]);
     assert_eq!(rig.connections().len(), 1);
     assert_eq!(state(&mut rig).0, StateName::Of(State::CloseWait));
