@@ -143,17 +143,12 @@ impl Usual {
         self.take_ttl();
     }
 
-    /// Takes one off the TTL, which must not be zero; the checksum follows.
-    #[inline(always)]
-    pub(crate) fn take_ttl(&mut self) {
-        self.patch(0);
-    }
-
     /// Like [`Usual::pass_on`] with other addresses and ports; `delta` is what they add to the sums (RFC 1624, equation 3).
     #[inline(always)]
     pub(crate) fn translate(&mut self, macs: &[u8; 12], ends: Ends, delta: Delta) {
         self.macs = *macs;
-        self.patch(delta.ip);
+        self.take_ttl();
+        Sum::patch(&mut self.checksum, delta.ip);
         self.ends = ends;
         if self.protocol == protocol::TCP {
             Sum::patch(&mut self.tcp_checksum, delta.l4);
@@ -163,12 +158,9 @@ impl Usual {
     }
 
     #[inline(always)]
-    fn patch(&mut self, delta: u16) {
+    fn take_ttl(&mut self) {
         self.ttl = self.ttl.wrapping_sub(1);
         Sum::patch(&mut self.checksum, Ipv4::TTL_LESS);
-        if delta != 0 {
-            Sum::patch(&mut self.checksum, delta);
-        }
     }
 }
 
