@@ -1,12 +1,14 @@
 //! Where frames come from and go to.
 //!
 //! A [`Port`] is one worker's end of one interface: its receive queue and its transmit queue. The worker owns
-//! it alone. Three kinds exist: [`memory`] (tests, replay), [`pcap`] (files) and [`crate::dpdk`] (NICs and vdevs).
+//! it alone. Four kinds exist: [`memory`] (tests, replay), [`rss_nic`] (many workers without hardware), [`pcap`] (files) and
+//! [`crate::dpdk`] (NICs and vdevs).
 //! A [`Frame`] is an owned buffer: whoever holds it must pass it on or drop it, and dropping gives the
 //! buffer back.
 
 pub mod memory;
 pub mod pcap;
+pub mod rss_nic;
 
 use arrayvec::ArrayVec;
 
