@@ -16,5 +16,6 @@ pub mod sched;
 pub mod service;
 pub mod settings;
 pub mod stats;
+pub mod steer;
 pub mod time;
 pub mod worker;

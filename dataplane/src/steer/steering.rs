@@ -1,0 +1,389 @@
+//! The steering of a whole appliance: where packets arrive on each port, and who owns them.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::classes::{FIRST_PORT, PORTS, PortClasses};
+use super::plan::{MOST_CLASSES, default_owners};
+use super::rss::{Addresses, HashTypes, Packet, RssPlan, Transport};
+use super::toeplitz::{KEY_LEN, Key, Toeplitz};
+use crate::command::{PortId, WorkerId};
+use crate::conn::{Endpoint, Ends};
+
+/// How the packets of a port come to the workers.
+#[derive(Clone, Debug)]
+pub enum Spread {
+    /// All of them to one: there is one queue.
+    One(WorkerId),
+    /// As the NIC hashes.
+    Rss(RssPlan),
+    /// In a way that is not known: several queues of a device without RSS.
+    Unknown,
+}
+
+/// Who owns what. All workers have the same one, read only, and so compute the same owners; a change is a new one.
+///
+/// Owners are found in one table, by a software hash that is the hardware's where that helps.
+#[derive(Debug)]
+pub struct Steering {
+    workers: u16,
+    toeplitz: Arc<Toeplitz>,
+    /// The owner of each class of hashes. A power of two of entries.
+    owners: Box<[WorkerId]>,
+    /// Whether replies are hashed by their destination alone.
+    by_destination: bool,
+    ports: Vec<Spread>,
+    classes: Option<PortClasses>,
+    /// By worker: the entries of `owners` that name it.
+    entries: Vec<Box<[u16]>>,
+}
+
+impl Steering {
+    /// One worker, which owns everything.
+    pub fn single() -> Self {
+        Self::new(1, Vec::new())
+    }
+
+    /// So many workers, and ports that spread like this, by [`PortId`].
+    ///
+    /// The first of them that hashes packets of servers decides how owners are found, or else the first that hashes at all: the others
+    /// agree with it if they took the plan they were given.
+    pub fn new(workers: u16, ports: Vec<Spread>) -> Self {
+        let rss = || {
+            ports.iter().filter_map(|spread| match spread {
+                Spread::Rss(plan) => Some(plan),
+                Spread::One(_) | Spread::Unknown => None,
+            })
+        };
+        let hears_servers = |plan: &&RssPlan| !plan.types().intersects(HashTypes::SOURCE);
+        let reference = rss().find(hears_servers).or_else(|| rss().next());
+        let (toeplitz, owners, types) = match reference {
+            Some(plan) => (
+                Arc::clone(plan.toeplitz()),
+                plan.owners().collect(),
+                plan.types(),
+            ),
+            None => (
+                Arc::new(Toeplitz::new(Key::symmetric(KEY_LEN))),
+                default_owners(MOST_CLASSES, workers),
+                HashTypes::NONE,
+            ),
+        };
+        Self::with_owners(
+            workers,
+            ports,
+            toeplitz,
+            owners,
+            types.contains(HashTypes::DESTINATION),
+        )
+    }
+
+    fn with_owners(
+        workers: u16,
+        ports: Vec<Spread>,
+        toeplitz: Arc<Toeplitz>,
+        owners: Vec<WorkerId>,
+        by_destination: bool,
+    ) -> Self {
+        let of = |worker| {
+            let entries = (0..).zip(&owners).filter(|(_, owner)| **owner == worker);
+            entries.map(|(entry, _): (u16, _)| entry).collect()
+        };
+        let entries = (0..workers).map(|worker| of(WorkerId(worker))).collect();
+        let classes = (workers > 1).then(|| PortClasses::new(&toeplitz, owners.len()));
+        Self {
+            workers,
+            toeplitz,
+            owners: owners.into(),
+            by_destination,
+            ports,
+            classes,
+            entries,
+        }
+    }
+
+    /// How many workers there are.
+    #[inline]
+    pub fn workers(&self) -> u16 {
+        self.workers
+    }
+
+    /// The owner of each class.
+    pub fn owners(&self) -> &[WorkerId] {
+        &self.owners
+    }
+
+    /// How packets of a port come to the workers.
+    pub fn spread(&self, port: PortId) -> &Spread {
+        self.ports
+            .get(usize::from(port.0))
+            .unwrap_or(&Spread::Unknown)
+    }
+
+    /// The worker that such a packet reaches when it comes in on `port`; `None` where that is not known.
+    pub fn reaches(&self, port: PortId, packet: &Packet) -> Option<WorkerId> {
+        match self.spread(port) {
+            Spread::One(worker) => Some(*worker),
+            Spread::Rss(plan) => plan.worker_of(packet),
+            Spread::Unknown => None,
+        }
+    }
+
+    /// The worker that owns the connections of a client to services with NAT real servers: its address and port are the only
+    /// fields that both directions carry unchanged.
+    #[inline]
+    pub fn owner_of_client(&self, client: Endpoint) -> WorkerId {
+        self.owner_of_hash(self.hash_ends(client, NOBODY))
+    }
+
+    /// The worker that owns the connection of FULLNAT whose server answers from `server` to `local`.
+    #[inline]
+    pub fn owner_of_reply(&self, server: Endpoint, local: Endpoint) -> WorkerId {
+        self.owner_of_hash(self.hash_reply(server, local))
+    }
+
+    /// A worker for a packet that nobody owns more than another, for ports that do not spread packets themselves: DR and TUN
+    /// balanced all the same.
+    #[inline]
+    pub fn owner_of_packet(&self, packet: &Packet) -> WorkerId {
+        let (src_port, dst_port) = match packet.transport {
+            Transport::Ports { src, dst, .. } => (src, dst),
+            Transport::Fragment | Transport::Other => (0, 0),
+        };
+        let hash = match packet.addresses {
+            Addresses::V4 { src, dst } => {
+                self.hash_ends(Endpoint::new(src, src_port), Endpoint::new(dst, dst_port))
+            }
+            Addresses::V6 { src, dst } => {
+                let mut input = [0; 36];
+                input[..16].copy_from_slice(&src.octets());
+                input[16..32].copy_from_slice(&dst.octets());
+                input[32..34].copy_from_slice(&src_port.to_be_bytes());
+                input[34..].copy_from_slice(&dst_port.to_be_bytes());
+                self.toeplitz.hash(&input)
+            }
+        };
+        self.owner_of_hash(hash)
+    }
+
+    /// The worker that puts the fragments of a packet together.
+    #[inline]
+    pub fn owner_of_fragment(&self, src: Ipv4Addr, dst: Ipv4Addr, id: u16) -> WorkerId {
+        self.owner_of_hash(self.hash_ends(Endpoint::new(src, id), Endpoint::new(dst, 0)))
+    }
+
+    /// How many local ports a worker has at each local address towards each server, or a few more than that.
+    #[inline]
+    pub fn local_ports(&self, worker: WorkerId) -> u32 {
+        match &self.classes {
+            None => PORTS,
+            Some(classes) => {
+                let entries = self.entries_of(worker).len();
+                (entries * classes.biggest()) as u32
+            }
+        }
+    }
+
+    /// The `nth` local port of a worker at the local address `laddr` towards `server`, such that [`Steering::owner_of_reply`] is that
+    /// worker. `nth` is below [`Steering::local_ports`]; `None` for the few that are not there.
+    #[inline]
+    pub fn local_port(
+        &self,
+        worker: WorkerId,
+        server: Endpoint,
+        laddr: Ipv4Addr,
+        nth: u32,
+    ) -> Option<u16> {
+        let Some(classes) = &self.classes else {
+            return Some(FIRST_PORT + nth as u16);
+        };
+        let base = self.hash_reply(server, Endpoint::new(laddr, 0));
+        let entries = self.entries_of(worker);
+        let entry = entries.get(nth as usize % entries.len().max(1))?;
+        let class = (usize::from(*entry) ^ base as usize) & (self.owners.len() - 1);
+        classes
+            .ports(class)
+            .get(nth as usize / entries.len())
+            .copied()
+    }
+
+    fn entries_of(&self, worker: WorkerId) -> &[u16] {
+        self.entries
+            .get(usize::from(worker.0))
+            .map_or(&[], |entries| entries)
+    }
+
+    #[inline]
+    fn hash_reply(&self, server: Endpoint, local: Endpoint) -> u32 {
+        let server = if self.by_destination { NOBODY } else { server };
+        self.hash_ends(server, local)
+    }
+
+    #[inline]
+    fn hash_ends(&self, src: Endpoint, dst: Endpoint) -> u32 {
+        let input: [u8; 12] = zerocopy::transmute!(Ends::new(src, dst));
+        self.toeplitz.hash(&input)
+    }
+
+    #[inline]
+    fn owner_of_hash(&self, hash: u32) -> WorkerId {
+        self.owners[hash as usize & (self.owners.len() - 1)]
+    }
+}
+
+/// Adds nothing to a hash.
+const NOBODY: Endpoint = Endpoint::new(Ipv4Addr::UNSPECIFIED, 0);
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use proptest::prelude::*;
+
+    use super::super::plan::{PortNeeds, RssCapabilities, Side, plan};
+    use super::*;
+    use crate::service::Protocol;
+
+    const SERVER: Endpoint = Endpoint::new(Ipv4Addr::new(192, 168, 1, 1), 80);
+    const LADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 254);
+
+    /// A port of clients and one of servers, on NICs like these.
+    fn two_sided(workers: u16, table: u16, hash_types: HashTypes) -> Steering {
+        let can = RssCapabilities {
+            queues: 64,
+            table,
+            hash_types,
+            key_len: 40,
+        };
+        let queues = None;
+        let needs = [Side::Clients, Side::Servers].map(|side| PortNeeds { side, queues, can });
+        let plans = plan(&needs, workers).into_iter();
+        let spread = plans.map(|plan| match plan.rss {
+            Some(rss) => Spread::Rss(rss),
+            None => Spread::One(WorkerId(0)),
+        });
+        Steering::new(workers, spread.collect())
+    }
+
+    fn full() -> HashTypes {
+        HashTypes::EVERY_KIND | HashTypes::SOURCE | HashTypes::DESTINATION
+    }
+
+    fn models(workers: u16) -> [Steering; 4] {
+        [
+            two_sided(workers, 512, full()),
+            two_sided(workers, 128, HashTypes::EVERY_KIND),
+            two_sided(workers, 64, HashTypes::EVERY_KIND),
+            Steering::new(workers, Vec::new()),
+        ]
+    }
+
+    fn tcp(src: Endpoint, dst: Endpoint) -> Packet {
+        Packet::flow(Protocol::Tcp, &Ends::new(src, dst))
+    }
+
+    #[test]
+    fn workers_share_the_local_ports_out_among_them() {
+        for workers in [1, 2, 3, 5, 16] {
+            for steering in models(workers) {
+                let mut seen = HashSet::new();
+                for worker in (0..workers).map(WorkerId) {
+                    let count = steering.local_ports(worker);
+                    let least = PORTS / u32::from(workers) * 3 / 4;
+                    assert!(count >= least, "{workers} {count}");
+                    for nth in 0..count {
+                        let port = steering.local_port(worker, SERVER, LADDR, nth).unwrap();
+                        assert!(port >= FIRST_PORT && seen.insert(port));
+                        let local = Endpoint::new(LADDR, port);
+                        assert_eq!(steering.owner_of_reply(SERVER, local), worker);
+                    }
+                }
+                assert_eq!(seen.len(), PORTS as usize);
+            }
+        }
+    }
+
+    #[test]
+    fn one_worker_owns_all_and_takes_ports_in_order() {
+        let single = Steering::single();
+        assert_eq!(single.local_ports(WorkerId(0)), PORTS);
+        for nth in [0, 1, PORTS - 1] {
+            let port = single.local_port(WorkerId(0), SERVER, LADDR, nth);
+            assert_eq!(port, Some(FIRST_PORT + nth as u16));
+        }
+        assert_eq!(single.owner_of_client(SERVER), WorkerId(0));
+        assert_eq!(single.owner_of_packet(&tcp(SERVER, SERVER)), WorkerId(0));
+    }
+
+    #[test]
+    fn a_worker_without_entries_has_no_ports() {
+        let steering = two_sided(5, 4, HashTypes::EVERY_KIND);
+        assert_eq!(steering.local_ports(WorkerId(4)), 0);
+        assert_eq!(steering.local_port(WorkerId(4), SERVER, LADDR, 0), None);
+    }
+
+    #[test]
+    fn a_port_that_is_not_known_of_tells_nothing() {
+        let steering = Steering::new(2, vec![Spread::One(WorkerId(0)), Spread::Unknown]);
+        let packet = tcp(SERVER, SERVER);
+        let reaches = |port| steering.reaches(PortId(port), &packet);
+        assert_eq!([0, 1, 2].map(reaches), [Some(WorkerId(0)), None, None]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_reply_of_fullnat_reaches_the_worker_that_chose_the_port(
+            workers in 2u16..=16,
+            server in any::<(u32, u16)>(),
+            laddr in any::<u32>(),
+            nth in any::<u32>(),
+        ) {
+            let server = Endpoint::new(Ipv4Addr::from_bits(server.0), server.1);
+            let laddr = Ipv4Addr::from_bits(laddr);
+            for steering in models(workers) {
+                for worker in (0..workers).map(WorkerId) {
+                    let nth = nth % steering.local_ports(worker);
+                    let port = steering.local_port(worker, server, laddr, nth).unwrap();
+                    let local = Endpoint::new(laddr, port);
+                    prop_assert_eq!(steering.owner_of_reply(server, local), worker);
+                    let reaches = steering.reaches(PortId(1), &tcp(server, local));
+                    prop_assert!(reaches.is_none_or(|reached| reached == worker));
+                    prop_assert_eq!(reaches.is_none(), steering.ports.is_empty());
+                }
+            }
+        }
+
+        #[test]
+        fn nat_hands_nothing_over_where_nics_hash_one_end(
+            workers in 2u16..=16,
+            client in any::<(u32, u16)>(),
+            vip in any::<(u32, u16)>(),
+        ) {
+            let [client, vip] = [client, vip]
+                .map(|(addr, port)| Endpoint::new(Ipv4Addr::from_bits(addr), port));
+            let steering = two_sided(workers, 512, full());
+            let owner = Some(steering.owner_of_client(client));
+            prop_assert_eq!(steering.reaches(PortId(0), &tcp(client, vip)), owner);
+            prop_assert_eq!(steering.reaches(PortId(1), &tcp(SERVER, client)), owner);
+        }
+
+        #[test]
+        fn clients_fragments_and_packets_have_owners_that_are_there(
+            workers in 1u16..=16,
+            ends in any::<(u32, u16, u32, u16)>(),
+        ) {
+            let (src, src_port, dst, dst_port) = ends;
+            let src = Endpoint::new(Ipv4Addr::from_bits(src), src_port);
+            let dst = Endpoint::new(Ipv4Addr::from_bits(dst), dst_port);
+            for steering in models(workers) {
+                for owner in [
+                    steering.owner_of_client(src),
+                    steering.owner_of_packet(&tcp(src, dst)),
+                    steering.owner_of_fragment(src.addr, dst.addr, src_port),
+                ] {
+                    prop_assert!(owner.0 < workers);
+                }
+            }
+        }
+    }
+}
