@@ -82,3 +82,8 @@ int sluice_link(uint16_t port, bool *up, uint32_t *mbit_per_s)
 	*mbit_per_s = link.link_speed == RTE_ETH_SPEED_NUM_UNKNOWN ? 0 : link.link_speed;
 	return error;
 }
+
+uint32_t sluice_softrss(uint32_t *words, uint32_t len, const uint8_t *key)
+{
+	return rte_softrss(words, len, key);
+}

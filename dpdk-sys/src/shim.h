@@ -19,6 +19,7 @@
 #include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 #include <rte_pdump.h>
+#include <rte_thash.h>
 #include <rte_version.h>
 
 /* Where the fields of a mbuf are. Releases nest them in different unions, so names would shut some out. */
@@ -97,5 +98,8 @@ int sluice_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
 
 /* Link state without waiting for it. 0, or a negative error number. */
 int sluice_link(uint16_t port, bool *up, uint32_t *mbit_per_s);
+
+/* DPDK's own Toeplitz hash of `len` words of 32 bits in host order. */
+uint32_t sluice_softrss(uint32_t *words, uint32_t len, const uint8_t *key);
 
 #endif
