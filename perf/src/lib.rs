@@ -4,7 +4,7 @@
 //! boot file as the appliance. [`appliance`] and [`testpmd`] are the two that are compared, timed by [`timing`]; [`churn`]
 //! opens connections for ever; [`choice`] has a service to schedule by; [`single`] sends packets one by one; [`targets`] judges and [`report`] writes it all down.
 //! [`pktgen`] is `sluice-pktgen`, the generator that also answers and checks; [`memif`] puts it beside an appliance,
-//! and [`loads`] are what is measured there.
+//! and [`loads`] are what is measured there. [`scale`] is many workers without hardware.
 
 pub mod appliance;
 pub mod bench_port;
@@ -21,6 +21,7 @@ pub mod machine;
 pub mod memif;
 pub mod pktgen;
 pub mod report;
+pub mod scale;
 pub mod scenario;
 pub mod single;
 pub mod suite;

@@ -87,13 +87,15 @@ pub fn client_addresses(flows: u32) -> impl Iterator<Item = Ipv4Addr> {
         .map(|flow| *client(flow).ip())
 }
 
-fn client(flow: u32) -> SocketAddrV4 {
+/// The client of a flow.
+pub fn client(flow: u32) -> SocketAddrV4 {
     let address = Ipv4Addr::from_bits(0x0b00_0000 + flow / PORTS);
     SocketAddrV4::new(address, (1024 + flow % PORTS) as u16)
 }
 
-/// Fisher and Yates, with the high bits of a linear congruential generator (Knuth's MMIX).
-fn shuffle<T>(items: &mut [T], seed: u64) {
+/// Puts items in another order, the same for the same seed: Fisher and Yates, with the high bits of a linear congruential
+/// generator (Knuth's MMIX).
+pub fn shuffle<T>(items: &mut [T], seed: u64) {
     let mut state = seed;
     for at in (1..items.len()).rev() {
         state = state

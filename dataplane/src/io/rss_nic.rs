@@ -22,10 +22,10 @@ pub enum Model {
     Common,
     /// As [`Model::Common`], with a small table.
     VirtualFunction,
-    /// None: every packet comes in by the first queue. A tap or memif with a peer that uses one queue.
+    /// It hashes nothing: every packet comes in by the first queue, as by a memif whose peer sends by one.
     None,
-    /// None, and packets come in by any queue, each by another: memif with a peer that heeds no flow.
-    Scattered,
+    /// Others choose the queue, by the packet's ends but in a way that nobody told us: a tap's kernel side, a memif's peer.
+    Foreign,
 }
 
 impl Model {
@@ -35,7 +35,7 @@ impl Model {
         Self::Common,
         Self::VirtualFunction,
         Self::None,
-        Self::Scattered,
+        Self::Foreign,
     ];
 
     /// A word for it.
@@ -45,7 +45,7 @@ impl Model {
             Self::Common => "common",
             Self::VirtualFunction => "vf",
             Self::None => "none",
-            Self::Scattered => "scattered",
+            Self::Foreign => "foreign",
         }
     }
 
@@ -55,7 +55,7 @@ impl Model {
             Self::Full => 512,
             Self::Common => 128,
             Self::VirtualFunction => 64,
-            Self::None | Self::Scattered => 0,
+            Self::None | Self::Foreign => 0,
         }
     }
 
@@ -119,7 +119,6 @@ pub struct RssNic {
     model: Model,
     rss: Option<Rss>,
     queues: Vec<WireEnd>,
-    next: usize,
     missed: u64,
 }
 
@@ -154,7 +153,6 @@ impl RssNic {
             model,
             rss: None,
             queues: ends,
-            next: 0,
             missed: 0,
         };
         (nic, ports)
@@ -209,9 +207,8 @@ impl RssNic {
     }
 
     fn queue_of(&mut self, frame: &[u8]) -> usize {
-        if self.model == Model::Scattered {
-            self.next = (self.next + 1) % self.queues.len();
-            return self.next;
+        if self.model == Model::Foreign {
+            return foreign(frame) as usize % self.queues.len();
         }
         match (&self.rss, self.hash(frame)) {
             (Some(rss), Some(hash)) => usize::from(rss.table[hash as usize % rss.table.len()]),
@@ -293,6 +290,12 @@ fn hashed(frame: &[u8], ends: Ends) -> Option<ArrayVec<u8, 36>> {
     Some(parts.into_iter().flatten().copied().collect())
 }
 
+/// A hash of both ends that is no Toeplitz hash (Fowler, Noll and Vo, FNV-1a); 0 of what is not IP.
+fn foreign(frame: &[u8]) -> u32 {
+    let fold = |hash: u32, byte: &u8| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
+    hashed(frame, Ends::Both).map_or(0, |input| input.iter().fold(0x811c_9dc5, fold) >> 8)
+}
+
 /// The Toeplitz hash by its definition: for every bit that is set, the 32 bits of the key from that place on.
 fn toeplitz(key: &[u8; KEY_LEN], input: &[u8]) -> u32 {
     let mut hash = 0;
@@ -341,11 +344,13 @@ mod tests {
 
     /// The first IPv4 vector, as UDP: its ports count as TCP's do.
     fn vector() -> Vec<u8> {
+        of_port(2794)
+    }
+
+    fn of_port(port: u16) -> Vec<u8> {
         let step = PacketBuilder::ethernet2([1; 6], [2; 6]);
-        bytes(
-            step.ipv4([66, 9, 149, 187], [161, 142, 100, 80], 64)
-                .udp(2794, 1766),
-        )
+        let step = step.ipv4([66, 9, 149, 187], [161, 142, 100, 80], 64);
+        bytes(step.udp(port, 1766))
     }
 
     #[test]
@@ -423,14 +428,23 @@ mod tests {
     }
 
     #[test]
-    fn without_rss_packets_come_in_by_the_first_queue_or_by_all_in_turn() {
-        for (model, queues) in [
-            (Model::None, [Some(0), Some(0)]),
-            (Model::Scattered, [Some(1), Some(0)]),
-        ] {
-            let (mut nic, _ports) = RssNic::new(model, 2, 8);
-            assert_eq!([(), ()].map(|()| nic.receive(&vector())), queues);
+    fn without_rss_all_comes_in_by_the_first_queue() {
+        let (mut nic, _ports) = RssNic::new(Model::None, 2, 100);
+        for port in 0..100 {
+            assert_eq!(nic.receive(&of_port(port)), Some(0));
         }
+    }
+
+    #[test]
+    fn where_others_choose_a_flow_keeps_its_queue_and_flows_use_all() {
+        let (mut nic, _ports) = RssNic::new(Model::Foreign, 2, 300);
+        let mut used = [0; 2];
+        for port in 0..100 {
+            let [first, again] = [(), ()].map(|()| nic.receive(&of_port(port)).unwrap());
+            assert_eq!(first, again);
+            used[first] += 1;
+        }
+        assert!(used.iter().all(|count| *count > 30), "{used:?}");
     }
 
     #[test]

@@ -1,0 +1,87 @@
+//! Where clients and real servers are: behind which of the appliance's ports.
+
+use sluice_control::api::Method;
+use sluice_dataplane::command::PortId;
+use sluice_dataplane::io::rss_nic::Ends;
+
+use crate::scenario::{Balanced, network};
+
+/// Ways to cable an appliance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cabling {
+    /// Clients behind one port, real servers behind another.
+    TwoArms,
+    /// Everybody behind the only port.
+    OneArm,
+    /// As [`Cabling::TwoArms`], but real servers answer to a third port.
+    ThirdPort,
+}
+
+impl Cabling {
+    /// All.
+    pub const ALL: [Self; 3] = [Self::TwoArms, Self::OneArm, Self::ThirdPort];
+
+    /// A word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::TwoArms => "two-arms",
+            Self::OneArm => "one-arm",
+            Self::ThirdPort => "third-port",
+        }
+    }
+
+    /// How many ports there are.
+    pub fn ports(self) -> usize {
+        self.names().len()
+    }
+
+    /// The ports' names.
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::TwoArms => &["clients", "servers"],
+            Self::OneArm => &["wire"],
+            Self::ThirdPort => &["clients", "servers", "replies"],
+        }
+    }
+
+    /// The port that clients are behind.
+    pub fn clients(self) -> PortId {
+        PortId(0)
+    }
+
+    /// The port by which packets go to real servers.
+    pub fn servers(self) -> PortId {
+        match self {
+            Self::TwoArms | Self::ThirdPort => PortId(1),
+            Self::OneArm => PortId(0),
+        }
+    }
+
+    /// The port by which packets come from real servers.
+    pub fn replies(self) -> PortId {
+        match self {
+            Self::TwoArms => PortId(1),
+            Self::OneArm => PortId(0),
+            Self::ThirdPort => PortId(2),
+        }
+    }
+
+    /// What a NIC should hash of what comes in by a port, where it has the choice: the end that is the client's.
+    pub fn client_end(self, port: PortId) -> Ends {
+        match self {
+            Self::OneArm => Ends::Both,
+            _ if port == self.clients() => Ends::Source,
+            _ => Ends::Destination,
+        }
+    }
+
+    /// The rest of a boot file: addresses, neighbours and a service.
+    pub fn network(self, method: Method, service: &Balanced) -> String {
+        let name = |port: PortId| self.names()[usize::from(port.0)];
+        network(
+            (name(self.clients()), name(self.servers())),
+            method,
+            service,
+        )
+    }
+}
