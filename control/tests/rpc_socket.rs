@@ -22,6 +22,7 @@ use sluice_control::rpc::server::Hub;
 use sluice_control::rpc::socket::Socket;
 use sluice_dataplane::command::{PortId, WorkerId};
 use sluice_dataplane::io::memory::MemoryPort;
+use sluice_dataplane::steer::ring::Peers;
 use sluice_dataplane::time::{TickRate, Ticks};
 use sluice_dataplane::worker::{Worker, WorkerConfig, WorkerPort};
 
@@ -62,7 +63,7 @@ impl Rig {
             port: MemoryPort::default(),
             punt: None,
         };
-        let mut worker = Worker::new(config, vec![port], channels, Ticks(0));
+        let mut worker = Worker::new(config, vec![port], channels, Peers::none(), Ticks(0));
         let (turning, stop) = (
             Arc::new(AtomicBool::new(true)),
             Arc::new(AtomicBool::new(false)),

@@ -10,6 +10,8 @@ use crate::conn::state::StateName;
 use crate::egress::{Fib, Mac};
 use crate::service::{MarkRules, Method, Protocol, RsId, ServiceId, ServiceSpec};
 
+use crate::steer::Steering;
+
 pub use crate::settings::{Defence, DefencePolicy, Kept, Settings};
 
 /// An interface, as numbered in the configuration, the same for every worker.
@@ -65,6 +67,8 @@ pub enum Command {
     },
     /// The rules that give packets their firewall marks, whole.
     MarkRules(Arc<MarkRules>),
+    /// How packets come to the workers, and who owns them. Connections that are there stay where they are.
+    Steering(Arc<Steering>),
     /// Settings that connections and forwarding follow.
     Settings(Arc<Settings>),
     /// Fill the slice with connections and send it back as [`Event::Connections`].

@@ -92,6 +92,8 @@ drop_reasons! {
     NoKernel = "no_kernel",
     /// No buffer for a packet that sluice wanted to send.
     NoBuffer = "no_buffer",
+    /// The ring to the worker that owns the connection is full: that worker is overloaded, or does not turn.
+    HandOffFull = "hand_off_full",
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! change and send. A packet that stops
 //! anywhere stops with one [`DropReason`].
 
+mod hand_off;
 mod opening;
 mod related;
 mod short_way;
@@ -13,7 +14,7 @@ mod upkeep;
 
 use std::sync::Arc;
 
-use crate::command::PortId;
+use crate::command::{PortId, WorkerId};
 use crate::conn::local_ports::LocalPorts;
 use crate::conn::state::{State, TcpTables, TimeoutTable, Viewpoint};
 use crate::conn::template::{Ending, Template, Templates};
@@ -30,6 +31,8 @@ use crate::parse::{Flow, Parsed, parse, usual};
 use crate::service::{MarkRules, Protocol, Services};
 use crate::settings::Settings;
 use crate::stats::WorkerCells;
+use crate::steer::owner::Owners;
+use crate::steer::ring::{Errand, Peers};
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
 use upkeep::Upkeep;
 
@@ -41,6 +44,10 @@ pub(crate) struct Pipeline<P: Port> {
     pub(crate) templates: Templates,
     pub(crate) mark_rules: Arc<MarkRules>,
     pub(crate) now: Ticks,
+    peers: Peers<P::Frame>,
+    owners: Owners,
+    /// Where the packets that are walked come from.
+    arrival: Arrival,
     wheel: TimerWheel,
     local_ports: LocalPorts,
     settings: Arc<Settings>,
@@ -61,6 +68,17 @@ pub(crate) struct Pipeline<P: Port> {
     run: Burst<P::Frame>,
     /// Connections that the burst opens, to be completed together; none between bursts.
     opened: Vec<Opened<P::Frame>>,
+}
+
+/// Where packets come from, as far as it matters to where they may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Arrival {
+    /// A port, or the kernel: they may belong to another worker.
+    Received,
+    /// Another worker, which found that they belong here.
+    HandedIn,
+    /// Another worker, which like all others since this one does not know the connection that they are about.
+    Sought(WorkerId),
 }
 
 /// A connection that a burst opens, and the packet that does.
@@ -103,6 +121,7 @@ impl<P: Port> Pipeline<P> {
     pub(crate) fn new(
         forwarder: Forwarder<P>,
         table: ConnTable,
+        peers: Peers<P::Frame>,
         rate: TickRate,
         now: Ticks,
         cells: Arc<WorkerCells>,
@@ -110,6 +129,7 @@ impl<P: Port> Pipeline<P> {
         let settings = Arc::new(Settings::default());
         let grains = GrainRate::new(rate);
         let grain = grains.at(now);
+        let owners = Owners::new(peers.id(), peers.workers());
         Self {
             forwarder,
             services: Services::new(cells.clone()),
@@ -118,7 +138,10 @@ impl<P: Port> Pipeline<P> {
             mark_rules: Arc::default(),
             table,
             now,
-            local_ports: LocalPorts::for_servers(cells.servers.len()),
+            local_ports: LocalPorts::for_servers(cells.servers.len(), peers.id()),
+            peers,
+            owners,
+            arrival: Arrival::Received,
             timeouts: TimeoutTable::new(&settings.timeouts, rate, grains),
             tcp_tables: TcpTables::NORMAL,
             until_drop: 0,
@@ -168,9 +191,16 @@ impl<P: Port> Pipeline<P> {
         self.forwarder.now = now;
     }
 
-    /// Walks a burst that came in on `port`. A function of its own, as its stages are: their loops need all registers.
-    #[inline(never)]
+    /// Walks a burst that came in on `port`.
+    #[inline]
     pub(crate) fn walk(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
+        let bytes = self.walk_burst(port, burst);
+        self.cells.books.rx_bytes.add(bytes);
+    }
+
+    /// Returns the bytes of all frames. A function of its own, as its stages are: their loops need all registers.
+    #[inline(never)]
+    fn walk_burst(&mut self, port: PortId, burst: &mut Burst<P::Frame>) -> u64 {
         if self.services.is_empty() {
             return self.stand_aside(port, burst);
         }
@@ -193,7 +223,6 @@ impl<P: Port> Pipeline<P> {
                 None => Kind::Unusual,
             };
         }
-        self.cells.books.rx_bytes.add(bytes);
         let pieces = &mut pending[..burst.len()];
         for packet in &mut *pieces {
             if packet.kind > Kind::Unusual {
@@ -205,21 +234,24 @@ impl<P: Port> Pipeline<P> {
             self.mixed_ways(port, burst, pieces, went);
         }
         self.pending = pending;
+        bytes
     }
 
     /// No service at all: everything is the kernel's (`SEMANTICS.md` section 1), but what is not fit to be passed on.
     #[cold]
     #[inline(never)]
-    fn stand_aside(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
+    fn stand_aside(&mut self, port: PortId, burst: &mut Burst<P::Frame>) -> u64 {
         let mac = self.forwarder.lanes.mac(port);
+        let mut total = 0;
         for frame in burst.drain(..) {
             let bytes = frame.bytes();
-            self.cells.books.rx_bytes.add(bytes.len() as u64);
+            total += bytes.len() as u64;
             match parse(bytes, mac) {
                 Parsed::Drop(reason) => self.forwarder.lanes.discard(frame, reason),
                 _ => self.forwarder.lanes.punt(port, frame),
             }
         }
+        total
     }
 
     /// Everything that the short way did not take.
@@ -274,11 +306,17 @@ impl<P: Port> Pipeline<P> {
     pub(crate) fn walk_from_kernel(&mut self, port: PortId, burst: &mut Burst<P::Frame>) {
         for frame in burst.drain(..) {
             let reply = match kernel_flow(frame.bytes()) {
-                Some(flow) => self
-                    .table
-                    .find(flow.key())
-                    .filter(|hit| hit.direction == Direction::ToClient)
-                    .map(|hit| (flow, hit)),
+                Some(flow) => {
+                    let hit = self.table.find(flow.key());
+                    if hit.is_none()
+                        && let Some(owner) = self.owner_of_reply(&flow.key())
+                    {
+                        self.hand_off(owner, port, frame, Errand::FromKernel);
+                        continue;
+                    }
+                    hit.filter(|hit| hit.direction == Direction::ToClient)
+                        .map(|hit| (flow, hit))
+                }
                 None => None,
             };
             let reply = reply.map(|(flow, hit)| {

@@ -20,6 +20,7 @@ use crate::pipeline::Pipeline;
 use crate::punt::WorkerPunt;
 use crate::service::Protocol;
 use crate::stats::WorkerCells;
+use crate::steer::ring::Peers;
 use crate::time::{TickRate, Ticks};
 
 /// Commands applied in one turn, so that a flood of changes does not hold packets up.
@@ -80,11 +81,13 @@ pub struct Worker<P: Port> {
 const REST: u64 = 8;
 
 impl<P: Port> Worker<P> {
-    /// A worker with no services, whose time starts at `now`. `ports` in order of their ids, from 0.
+    /// A worker with no services, whose time starts at `now`. `ports` in order of their ids, from 0, the same for all workers; `peers`
+    /// are its ends of [`crate::steer::ring::mesh`], in order of the workers' ids, or [`Peers::none`] for one that is alone.
     pub fn new(
         config: WorkerConfig,
         ports: Vec<WorkerPort<P>>,
         channels: WorkerChannels,
+        peers: Peers<P::Frame>,
         now: Ticks,
     ) -> Self {
         let WorkerChannels {
@@ -109,7 +112,7 @@ impl<P: Port> Worker<P> {
         let table = ConnTable::new(config.max_connections, config.seed);
         Self {
             config,
-            pipeline: Pipeline::new(forwarder, table, config.rate, now, cells.clone()),
+            pipeline: Pipeline::new(forwarder, table, peers, config.rate, now, cells.clone()),
             commands,
             cells,
             burst: Burst::new(),
@@ -124,11 +127,12 @@ impl<P: Port> Worker<P> {
         self.pipeline.connection_bytes()
     }
 
-    /// One turn: commands, a burst from each port and from the kernel, due timers. Returns whether there was
+    /// One turn: commands, bursts from other workers, from each port and from the kernel, due timers. Returns whether there was
     /// anything to do. `now` must not be earlier than at the last call.
     pub fn poll(&mut self, now: Ticks) -> bool {
         self.pipeline.set_now(now);
         let mut busy = self.apply_commands();
+        busy |= self.pipeline.take_handed_in(&mut self.burst);
         self.turns += 1;
         let rest = self.was_busy && !self.turns.is_multiple_of(REST);
         for port in self.pipeline.forwarder.lanes.ids() {
@@ -148,6 +152,7 @@ impl<P: Port> Worker<P> {
                 self.pipeline.forwarder.lanes.flush();
             }
         }
+        self.pipeline.send_all_off();
         busy |= self.pipeline.expire_due();
         busy |= self.pipeline.keep_up();
         self.pipeline.forwarder.give_up_waiting();
@@ -212,6 +217,7 @@ impl<P: Port> Worker<P> {
                 forwarder.forget_hops()
             }
             Command::PutService { service, edit } => {
+                self.pipeline.learn(&service, edit);
                 self.pipeline.services.put(service, edit);
                 if matches!(edit, ServiceEdit::ServerDeleted(_)) {
                     self.pipeline.servers_deleted();
@@ -225,6 +231,10 @@ impl<P: Port> Worker<P> {
             }
             Command::MarkRules(rules) => {
                 self.pipeline.mark_rules = rules;
+                false
+            }
+            Command::Steering(steering) => {
+                self.pipeline.steer(steering);
                 false
             }
             Command::Settings(settings) => self.pipeline.set_settings(settings),

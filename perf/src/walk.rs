@@ -11,6 +11,7 @@ use sluice_control::publish;
 use sluice_dataplane::command::{PortId, WorkerId};
 use sluice_dataplane::io::Port;
 use sluice_dataplane::stats::WorkerCells;
+use sluice_dataplane::steer::ring::Peers;
 use sluice_dataplane::time::{TickRate, Ticks};
 use sluice_dataplane::worker::{Worker, WorkerConfig, WorkerPort};
 
@@ -75,7 +76,7 @@ pub fn assemble<P: Port>(
         punt: None,
     });
     let now = Ticks(1_000_000_000);
-    let mut worker = Worker::new(config, ports.into(), channels, now);
+    let mut worker = Worker::new(config, ports.into(), channels, Peers::none(), now);
     let revision = controller.revision();
     let mut drive = || {
         worker.poll(now);

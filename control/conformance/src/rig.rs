@@ -25,6 +25,7 @@ use sluice_dataplane::io::Frame;
 use sluice_dataplane::io::memory::{MemoryFrame, MemoryPort};
 use sluice_dataplane::punt::{self, KernelPunt};
 use sluice_dataplane::stats::WorkerCells;
+use sluice_dataplane::steer::ring::Peers;
 use sluice_dataplane::time::{Span, TickRate, Ticks};
 use sluice_dataplane::worker::{Worker, WorkerConfig, WorkerPort};
 
@@ -105,7 +106,7 @@ impl Rig {
         let mut rig = Self {
             director,
             controller,
-            worker: Worker::new(config, ports, channels, START),
+            worker: Worker::new(config, ports, channels, Peers::none(), START),
             kernel: [client, server],
             cells,
             now: START,

@@ -17,6 +17,7 @@ use sluice_dataplane::punt::tap::{Tap, TapError};
 use sluice_dataplane::punt::thread::{PuntError, PuntOptions, PuntPort, PuntThread};
 use sluice_dataplane::punt::{self, WorkerPunt};
 use sluice_dataplane::stats::{Cell, ServiceCells, WorkerCells};
+use sluice_dataplane::steer::ring::Peers;
 use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
 use tracing::{info, warn};
 
@@ -146,7 +147,7 @@ impl Appliance {
                     channels,
                 } = ready;
                 let cells = Arc::clone(&channels.cells);
-                let worker = Worker::new(config, ports, channels, clock::now());
+                let worker = Worker::new(config, ports, channels, Peers::none(), clock::now());
                 info!(
                     worker = number,
                     max_connections = config.max_connections,

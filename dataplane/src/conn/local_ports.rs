@@ -1,7 +1,7 @@
 //! FULLNAT's source: a local address and a port that no other connection to that real server uses.
 //!
 //! Ports are tried in turn from where the last search for the same real server stopped, so a closed port is
-//! reused last.
+//! reused last. Each worker takes ports by which replies find it ([`crate::steer`]).
 
 use std::net::Ipv4Addr;
 
@@ -10,11 +10,10 @@ use hashbrown::HashMap;
 use super::connection::Endpoint;
 use super::key::FlowKey;
 use super::table::ConnTable;
+use crate::command::WorkerId;
 use crate::drop_reason::DropReason;
 use crate::service::Protocol;
-
-const FIRST: u16 = 1024;
-const COUNT: u32 = 65536 - FIRST as u32;
+use crate::steer::Steering;
 
 /// Ports tried for one connection. With one port in a hundred free, a search fails once in thirty thousand.
 const TRIES: u32 = 1024;
@@ -24,14 +23,17 @@ const TRIES: u32 = 1024;
 pub struct LocalPorts {
     next: HashMap<(Protocol, Ipv4Addr, u16), u32, foldhash::fast::RandomState>,
     most: usize,
+    worker: WorkerId,
 }
 
 impl LocalPorts {
-    /// Room for so many real servers at a time. When more came and went, all searches begin anew: it costs steps.
-    pub fn for_servers(servers: usize) -> Self {
+    /// Room for so many real servers at a time. When more came and went, all searches begin anew: it costs steps. Only ports
+    /// by which replies find `worker` are given out.
+    pub fn for_servers(servers: usize, worker: WorkerId) -> Self {
         Self {
             next: HashMap::with_capacity_and_hasher(servers, Default::default()),
             most: servers,
+            worker,
         }
     }
 
@@ -39,22 +41,28 @@ impl LocalPorts {
     pub fn choose(
         &mut self,
         table: &ConnTable,
+        steering: &Steering,
         protocol: Protocol,
         server: Endpoint,
         laddrs: &[Ipv4Addr],
     ) -> Result<Endpoint, DropReason> {
-        let count = COUNT * u32::try_from(laddrs.len()).unwrap_or(u32::MAX / COUNT);
-        if count == 0 {
+        let each = steering.local_ports(self.worker);
+        let most = u32::MAX / each.max(1);
+        let count = each * u32::try_from(laddrs.len()).unwrap_or(most).min(most);
+        if laddrs.is_empty() {
             return Err(DropReason::NoLocalAddress);
         }
         let key = (protocol, server.addr, server.port);
         if self.next.len() >= self.most && !self.next.contains_key(&key) {
             self.next.clear();
         }
+        let worker = self.worker;
         // Addresses take turns, so that a few connections already use them all.
         let local = |at: u32| {
             let laddr = laddrs[at as usize % laddrs.len()];
-            Endpoint::new(laddr, FIRST + (at as usize / laddrs.len()) as u16)
+            let nth = (at as usize / laddrs.len()) as u32;
+            let port = steering.local_port(worker, server, laddr, nth)?;
+            Some(Endpoint::new(laddr, port))
         };
         let reply = |local: Endpoint| FlowKey {
             protocol,
@@ -67,9 +75,11 @@ impl LocalPorts {
         for _ in 0..TRIES.min(count) {
             let at = *next % count;
             *next = (at + 1) % count;
-            let found = local(at);
-            if !table.contains(reply(found)) {
-                table.prefetch_key(reply(local(*next)));
+            let free = |found: &Endpoint| !table.contains(reply(*found));
+            if let Some(found) = local(at).filter(free) {
+                if let Some(following) = local(*next) {
+                    table.prefetch_key(reply(following));
+                }
                 return Ok(found);
             }
         }
@@ -83,24 +93,27 @@ mod tests {
     use super::*;
 
     const LADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 254);
+    const FIRST: u16 = crate::steer::classes::FIRST_PORT;
+    const COUNT: u32 = 65536 - FIRST as u32;
+    const ONLY: WorkerId = WorkerId(0);
     const SERVER: Endpoint = Endpoint::new(Ipv4Addr::new(192, 168, 1, 1), 80);
 
     #[test]
     fn every_port_is_given_out_once_and_then_none() {
         let mut table = ConnTable::new(COUNT as usize + 1, 1);
-        let mut ports = LocalPorts::for_servers(2);
+        let mut ports = LocalPorts::for_servers(2, ONLY);
         for n in 0..COUNT {
             let local = ports
-                .choose(&table, Protocol::Tcp, SERVER, &[LADDR])
+                .choose(&table, &Steering::single(), Protocol::Tcp, SERVER, &[LADDR])
                 .unwrap();
             assert!(local.port >= FIRST);
             table.insert(fullnat_conn(n, SERVER, local)).unwrap();
         }
-        let full = ports.choose(&table, Protocol::Tcp, SERVER, &[LADDR]);
+        let full = ports.choose(&table, &Steering::single(), Protocol::Tcp, SERVER, &[LADDR]);
         assert_eq!(full, Err(DropReason::LocalPortsExhausted));
         let other = Endpoint::new(Ipv4Addr::new(192, 168, 1, 2), 80);
         assert_eq!(
-            ports.choose(&table, Protocol::Tcp, other, &[LADDR]),
+            ports.choose(&table, &Steering::single(), Protocol::Tcp, other, &[LADDR]),
             Ok(Endpoint::new(LADDR, FIRST))
         );
     }
@@ -108,10 +121,10 @@ mod tests {
     #[test]
     fn more_servers_than_there_is_room_for_are_served_all_the_same() {
         let table = ConnTable::new(1, 1);
-        let mut ports = LocalPorts::for_servers(2);
+        let mut ports = LocalPorts::for_servers(2, ONLY);
         for n in 1..=100 {
             let server = Endpoint::new(Ipv4Addr::new(192, 168, 2, n), 80);
-            let local = ports.choose(&table, Protocol::Tcp, server, &[LADDR]);
+            let local = ports.choose(&table, &Steering::single(), Protocol::Tcp, server, &[LADDR]);
             assert_eq!(local, Ok(Endpoint::new(LADDR, FIRST)));
             assert!(ports.next.len() <= 2);
         }
@@ -120,7 +133,13 @@ mod tests {
     #[test]
     fn no_local_address_is_its_own_reason() {
         let table = ConnTable::new(1, 1);
-        let none = LocalPorts::for_servers(1).choose(&table, Protocol::Tcp, SERVER, &[]);
+        let none = LocalPorts::for_servers(1, ONLY).choose(
+            &table,
+            &Steering::single(),
+            Protocol::Tcp,
+            SERVER,
+            &[],
+        );
         assert_eq!(none, Err(DropReason::NoLocalAddress));
     }
 }

@@ -21,9 +21,8 @@ use crate::service::{
     ClientMask, FTP, FTP_DATA, Method, Persistence, Protocol, RealServerSpec, ServiceId,
     ServiceKey, Tunnel,
 };
-
-/// Ports from here on are nobody's but the connections' on a FULLNAT local address.
-const FIRST_LOCAL_PORT: u16 = 1024;
+use crate::steer::classes::FIRST_PORT;
+use crate::steer::ring::Errand;
 
 /// Who takes a new connection.
 pub(super) struct Chosen {
@@ -35,16 +34,19 @@ pub(super) struct Chosen {
 }
 
 impl<P: Port> Pipeline<P> {
-    /// Schedules a packet whose key has this hash, or leaves it to the kernel (section 2, steps 6 and 7). A connection that
-    /// it opens waits for [`Pipeline::complete_openings`], and the packet with it.
+    /// Schedules a packet whose key has this hash, gives it to its owner, or leaves it to the kernel (section 2, steps 6 and 7). A
+    /// connection that it opens waits for [`Pipeline::complete_openings`], and the packet with it.
     #[inline(never)]
     pub(super) fn open(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hash: Hash) {
         let key = flow.key();
+        if let Some(owner) = self.elsewhere(port, &key) {
+            return self.hand_off(owner, port, frame, Errand::Received);
+        }
         if self.settings.nat_icmp_send && self.is_unknown_reply(flow, &key) {
             return self.refuse_reply(port, frame, flow, &key);
         }
         let Some(service) = self.wanted(port, flow, &key) else {
-            let local = key.dst_port >= FIRST_LOCAL_PORT && self.services.is_laddr(key.dst);
+            let local = key.dst_port >= FIRST_PORT && self.services.is_laddr(key.dst);
             return if local {
                 self.forwarder
                     .lanes
@@ -393,12 +395,13 @@ impl<P: Port> Pipeline<P> {
         }
         let to = Endpoint::new(addr, *port);
         let local = match (server.method, self.services.spec(service)) {
-            (Method::FullNat, Some(spec)) => {
-                Some(
-                    self.local_ports
-                        .choose(&self.table, client.protocol, to, &spec.laddrs)?,
-                )
-            }
+            (Method::FullNat, Some(spec)) => Some(self.local_ports.choose(
+                &self.table,
+                self.owners.steering(),
+                client.protocol,
+                to,
+                &spec.laddrs,
+            )?),
             _ => None,
         };
         Ok(Conn::new(&NewConn {

@@ -14,13 +14,16 @@ const UNSEEN_S: u32 = 3;
 
 impl<P: Port> Pipeline<P> {
     /// Passes an error on to the end of the connection that sent the packet quoted. It counts, but keeps nothing alive. What is
-    /// about no connection is the kernel's, or with `schedule_icmp` makes one.
+    /// about no connection of any worker is the kernel's, or with `schedule_icmp` makes one.
     #[cold]
     #[inline(never)]
     pub(super) fn relate(&mut self, port: PortId, frame: P::Frame, error: &Related) {
         // It goes where an answer to the packet quoted would go.
         let answer = error.quoted.reversed().key(error.protocol);
         let Some(hit) = self.table.find(answer) else {
+            if let Some((worker, errand)) = self.who_knows(port, &answer) {
+                return self.hand_off(worker, port, frame, errand);
+            }
             return if self.settings.schedule_icmp {
                 self.open_by_error(port, frame, error, &answer)
             } else {

@@ -6,10 +6,15 @@
 //! worker owns the clients of NAT and the local ports of FULLNAT, chosen so that the packets of an owner arrive at it wherever
 //! hardware can do that. Where it cannot, the owner is the same, and packets are handed over to it.
 //!
+//! A worker looks a packet up in its own table first. On a miss [`owner`] says, from the packet and the services, which worker's
+//! connection it is; if that is another one, the packet goes there over a [`ring`], at most once.
+//!
 //! Nothing here knows DPDK: all of it holds for a NIC made of software as well.
 
 pub mod classes;
+pub mod owner;
 pub mod plan;
+pub mod ring;
 pub mod rss;
 mod steering;
 pub mod toeplitz;

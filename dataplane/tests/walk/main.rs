@@ -8,6 +8,7 @@
 
 mod defences;
 mod endurance;
+mod hand_off;
 mod methods;
 mod no_allocation;
 mod openings;
@@ -20,3 +21,4 @@ mod robust;
 mod sctp;
 mod short_way;
 mod slow_path;
+mod team;

@@ -15,10 +15,10 @@ const WEB: End = (VIP, 80);
 const FROM: End = (CLIENT, 5000);
 const ROUTER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// "Fragmentation needed" for an MTU of 1400.
-const TOO_LONG: [u8; 8] = [3, 4, 0, 0, 0, 0, 0x05, 0x78];
+pub(crate) const TOO_LONG: [u8; 8] = [3, 4, 0, 0, 0, 0, 0x05, 0x78];
 
 /// An error by `src` to `dst` that quotes the front of `about`.
-fn error(src: Ipv4Addr, dst: Ipv4Addr, head: [u8; 8], about: &[u8]) -> Vec<u8> {
+pub(crate) fn error(src: Ipv4Addr, dst: Ipv4Addr, head: [u8; 8], about: &[u8]) -> Vec<u8> {
     let mut message = head.to_vec();
     message.extend(&about[..28]);
     let checksum = !sum(&message);

@@ -7,7 +7,6 @@ use etherparse::{PacketBuilder, SlicedPacket, TcpHeader};
 use rtrb::{Consumer, Producer, RingBuffer};
 use sluice_dataplane::command::{
     Command, ConnFilter, ConnRow, ConnSlice, Envelope, Event, PortId, ServiceEdit, Settings,
-    WorkerId,
 };
 use sluice_dataplane::conn::state::StateName;
 use sluice_dataplane::drop_reason::DropReason;
@@ -19,6 +18,7 @@ use sluice_dataplane::service::{
     ServiceKey, ServiceSpec, Tunnel,
 };
 use sluice_dataplane::stats::WorkerCells;
+use sluice_dataplane::steer::ring::Peers;
 use sluice_dataplane::time::{TickRate, Ticks};
 use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
 
@@ -60,6 +60,11 @@ pub(crate) fn server(number: u8) -> Ipv4Addr {
 impl Rig {
     /// A TCP or UDP service at `VIP:80`, scheduled by rr, with no servers.
     pub(crate) fn new(protocol: Protocol) -> Self {
+        Self::beside_others(protocol, Peers::none())
+    }
+
+    /// One of several workers.
+    pub(crate) fn beside_others(protocol: Protocol, peers: Peers<TestFrame>) -> Self {
         let cells = Arc::new(WorkerCells::new(4, 16));
         let (commands, command_queue) = RingBuffer::new(256);
         let (event_queue, events) = RingBuffer::new(256);
@@ -79,7 +84,7 @@ impl Rig {
             cells: cells.clone(),
         };
         let config = WorkerConfig {
-            id: WorkerId(0),
+            id: peers.id(),
             rate: RATE,
             max_connections: 256,
             max_held: 16,
@@ -96,7 +101,7 @@ impl Rig {
             ..ServiceSpec::new(ServiceId(0), key)
         };
         let mut rig = Self {
-            worker: Worker::new(config, ports, channels, now),
+            worker: Worker::new(config, ports, channels, peers, now),
             kernel,
             cells,
             now,

@@ -1,0 +1,266 @@
+//! Whose connection a packet is of, computed by every worker alike from the packet and the services (contract 4 of the design).
+//!
+//! | the packet | its owner |
+//! | --- | --- |
+//! | to a service that has a NAT server | [`Steering::owner_of_client`] of its source |
+//! | from a NAT server | [`Steering::owner_of_client`] of its destination |
+//! | from a FULLNAT server to a local address | [`Steering::owner_of_reply`] |
+//! | any other | whoever received it |
+//!
+//! Connections outlive what they were made by: a service that ever had a NAT server is steered as one for as long as sluice runs,
+//! even deleted and made again. That costs hand-offs where the last NAT server is gone for good, and loses no packet.
+
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use hashbrown::HashSet;
+
+use super::Steering;
+use super::classes::FIRST_PORT;
+use crate::command::{ServiceEdit, WorkerId};
+use crate::conn::{Endpoint, FlowKey};
+use crate::service::{Method, RealServerSpec, ServiceKey, ServiceSpec};
+
+/// What one worker knows of who owns what. All workers that were told the same services say the same.
+#[derive(Debug)]
+pub struct Owners {
+    id: WorkerId,
+    steering: Arc<Steering>,
+    /// Services that have or had a NAT server.
+    nat_services: Remembered<ServiceKey>,
+    /// Addresses of servers that are or were reached by NAT.
+    nat_servers: Remembered<Ipv4Addr>,
+    /// Addresses of servers that are or were reached by FULLNAT.
+    fullnat_servers: Remembered<Ipv4Addr>,
+    /// Local addresses that FULLNAT takes or took.
+    laddrs: Remembered<Ipv4Addr>,
+}
+
+impl Owners {
+    /// As worker `id` of so many sees it, with ports of which nothing is known. Knows no services.
+    pub fn new(id: WorkerId, workers: u16) -> Self {
+        Self {
+            id,
+            steering: Arc::new(Steering::new(workers.max(1), Vec::new())),
+            nat_services: Remembered::default(),
+            nat_servers: Remembered::default(),
+            fullnat_servers: Remembered::default(),
+            laddrs: Remembered::default(),
+        }
+    }
+
+    /// Whether there is nobody else, who could own anything.
+    #[inline]
+    pub fn alone(&self) -> bool {
+        self.steering.workers() == 1
+    }
+
+    /// The worker after this one, round again after the last.
+    pub fn next(&self) -> WorkerId {
+        WorkerId((self.id.0 + 1) % self.steering.workers())
+    }
+
+    /// Learns a service as it is from now on. Costs what was edited.
+    pub fn learn(&mut self, service: &ServiceSpec, edit: ServiceEdit) {
+        if self.alone() {
+            return;
+        }
+        for laddr in &service.laddrs {
+            self.laddrs.insert(*laddr);
+        }
+        let edited = |real: &&RealServerSpec| match edit {
+            ServiceEdit::Created | ServiceEdit::Edited => true,
+            ServiceEdit::ServerAdded { id, .. } | ServiceEdit::ServerEdited(id) => real.id == id,
+            ServiceEdit::ServerDeleted(_) => false,
+        };
+        for real in service.real_servers.iter().filter(edited) {
+            let IpAddr::V4(addr) = real.addr else {
+                continue;
+            };
+            match real.method {
+                Method::Nat => {
+                    self.nat_services.insert(service.key);
+                    self.nat_servers.insert(addr);
+                }
+                Method::FullNat => self.fullnat_servers.insert(addr),
+                Method::Dr | Method::Tun => {}
+            }
+        }
+    }
+
+    /// The other worker that owns the connection which a packet with this key is of, or may open: `None` when it is this one, or
+    /// whoever received it. `service` is the one that the packet may open a connection to.
+    pub fn elsewhere(&self, service: Option<ServiceKey>, key: &FlowKey) -> Option<WorkerId> {
+        let owner = self.of(service, key)?;
+        (owner != self.id).then_some(owner)
+    }
+
+    /// The owner of a connection which a packet with this key is of, or may open: `None` for whoever received it.
+    pub fn of(&self, service: Option<ServiceKey>, key: &FlowKey) -> Option<WorkerId> {
+        let (src, dst) = (
+            Endpoint::new(key.src, key.src_port),
+            Endpoint::new(key.dst, key.dst_port),
+        );
+        let local = key.dst_port >= FIRST_PORT
+            && self.laddrs.contains(&key.dst)
+            && self.fullnat_servers.contains(&key.src);
+        if local {
+            return Some(self.steering.owner_of_reply(src, dst));
+        }
+        let service = service.or_else(|| self.deleted_service(key));
+        if service.is_some_and(|service| self.nat_services.contains(&service)) {
+            return Some(self.steering.owner_of_client(src));
+        }
+        let reply = service.is_none() && self.nat_servers.contains(&key.src);
+        reply.then(|| self.steering.owner_of_client(dst))
+    }
+
+    /// How packets come to the workers, and who owns them, as long as nothing else is said.
+    pub fn steering(&self) -> &Steering {
+        &self.steering
+    }
+
+    /// Packets come to the workers in another way from now on. Control keeps the way until now, to free it.
+    pub fn steer(&mut self, steering: Arc<Steering>) {
+        self.steering = steering;
+    }
+
+    fn deleted_service(&self, key: &FlowKey) -> Option<ServiceKey> {
+        let key = ServiceKey::Address {
+            protocol: key.protocol,
+            addr: IpAddr::V4(key.dst),
+            port: key.dst_port,
+        };
+        self.nat_services.contains(&key).then_some(key)
+    }
+}
+
+/// A set that forgets nothing until there is too much of it; then everything.
+#[derive(Debug)]
+struct Remembered<T>(HashSet<T, foldhash::fast::RandomState>);
+
+/// More than anybody configures, and few enough to keep.
+const MOST_REMEMBERED: usize = 1 << 20;
+
+impl<T: Hash + Eq> Remembered<T> {
+    fn insert(&mut self, value: T) {
+        if self.0.len() >= MOST_REMEMBERED && !self.0.contains(&value) {
+            self.0.clear();
+        }
+        self.0.insert(value);
+    }
+
+    fn contains(&self, value: &T) -> bool {
+        !self.0.is_empty() && self.0.contains(value)
+    }
+}
+
+impl<T> Default for Remembered<T> {
+    fn default() -> Self {
+        Self(HashSet::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sched::tests::server;
+    use crate::service::{Protocol, ServiceId};
+
+    const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const LADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 253);
+    const CLIENT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 7);
+    const WEB: ServiceKey = ServiceKey::Address {
+        protocol: Protocol::Tcp,
+        addr: IpAddr::V4(VIP),
+        port: 80,
+    };
+
+    fn key(src: Ipv4Addr, src_port: u16, dst: Ipv4Addr, dst_port: u16) -> FlowKey {
+        FlowKey {
+            src,
+            src_port,
+            dst,
+            dst_port,
+            protocol: Protocol::Tcp,
+        }
+    }
+
+    /// A service of one server, and that one's address.
+    fn service(method: Method) -> (ServiceSpec, Ipv4Addr) {
+        let real = RealServerSpec {
+            method,
+            ..server(1, 1)
+        };
+        let IpAddr::V4(addr) = real.addr else {
+            unreachable!("servers of tests have IPv4 addresses")
+        };
+        let spec = ServiceSpec {
+            real_servers: vec![real],
+            laddrs: vec![LADDR],
+            ..ServiceSpec::new(ServiceId(0), WEB)
+        };
+        (spec, addr)
+    }
+
+    fn told(workers: u16, method: Method) -> (Owners, Ipv4Addr) {
+        let (spec, addr) = service(method);
+        let mut owners = Owners::new(WorkerId(0), workers);
+        owners.learn(&spec, ServiceEdit::Created);
+        (owners, addr)
+    }
+
+    #[test]
+    fn both_directions_of_a_nat_connection_have_one_owner_and_all_workers_get_some() {
+        for workers in [2, 3, 5, 16] {
+            let (owners, real) = told(workers, Method::Nat);
+            let mut count = vec![0u32; usize::from(workers)];
+            for port in 0..8000 {
+                let owner = owners.of(Some(WEB), &key(CLIENT, port, VIP, 80));
+                assert_eq!(owner, owners.of(None, &key(real, 80, CLIENT, port)));
+                count[usize::from(owner.unwrap().0)] += 1;
+            }
+            let fair = 8000 / u32::from(workers);
+            assert!(
+                count.iter().all(|n| n.abs_diff(fair) < fair / 4),
+                "{count:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn dr_and_fullnat_clients_and_strangers_belong_to_who_received_them() {
+        for method in [Method::Dr, Method::Tun, Method::FullNat] {
+            let (owners, real) = told(4, method);
+            assert_eq!(owners.of(Some(WEB), &key(CLIENT, 9, VIP, 80)), None);
+            assert_eq!(owners.of(None, &key(real, 80, CLIENT, 9)), None);
+        }
+        let (owners, _) = told(4, Method::Nat);
+        assert_eq!(owners.of(None, &key(CLIENT, 9, VIP, 81)), None);
+    }
+
+    #[test]
+    fn replies_to_a_local_address_go_by_its_port() {
+        let (owners, real) = told(3, Method::FullNat);
+        let owner = owners.of(None, &key(real, 80, LADDR, 5002));
+        let [src, dst] = [(real, 80), (LADDR, 5002)].map(|(addr, port)| Endpoint::new(addr, port));
+        assert_eq!(owner, Some(owners.steering().owner_of_reply(src, dst)));
+        assert_eq!(owners.of(None, &key(CLIENT, 80, LADDR, 5002)), None);
+    }
+
+    #[test]
+    fn connections_of_a_deleted_service_and_server_are_found_where_they_are() {
+        let (mut owners, real) = told(3, Method::Nat);
+        let (mut spec, _) = service(Method::Nat);
+        let gone = spec.real_servers.remove(0).id;
+        owners.learn(&spec, ServiceEdit::ServerDeleted(gone));
+        let client = Endpoint::new(CLIENT, 9);
+        for service in [Some(WEB), None] {
+            let owner = owners.of(service, &key(CLIENT, 9, VIP, 80));
+            assert_eq!(owner, Some(owners.steering().owner_of_client(client)));
+        }
+        let owner = owners.of(None, &key(real, 80, CLIENT, 9));
+        assert_eq!(owner, Some(owners.steering().owner_of_client(client)));
+    }
+}

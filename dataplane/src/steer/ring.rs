@@ -1,0 +1,266 @@
+//! Hand-off: one bounded ring for each ordered pair of workers, bursts in, bursts out.
+//!
+//! [`mesh`] makes the rings of all workers at once and gives each of them its [`Peers`], to be passed to
+//! [`crate::worker::Worker::new`]. Packets of a flow that one worker hands to another keep their order. A full ring is the sender's
+//! drop ([`DropReason::HandOffFull`]): nobody waits for anybody. Packets that were taken out of a ring and not handed on are owned by
+//! the worker as if it had received them.
+//!
+//! Cost: three stores a packet, one of them shared with the other worker for each burst; an empty ring costs its reader one load a turn.
+
+use arrayvec::ArrayVec;
+use rtrb::{Consumer, Producer, RingBuffer};
+
+use crate::command::{PortId, WorkerId};
+#[expect(unused_imports, reason = "named in the text above")]
+use crate::drop_reason::DropReason;
+use crate::io::{BURST, Burst};
+
+/// Frames that a ring holds unless somebody says otherwise: a worker's worth of receive descriptors.
+pub const CAPACITY: usize = 1024;
+
+/// What is known of a frame that is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The port that it was received on, by whomever.
+    pub port: PortId,
+    /// Why it is handed over.
+    pub errand: Errand,
+}
+
+/// Why a frame is handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// It was received, and the connection it may be of is the other's.
+    Received,
+    /// The kernel sent it, as a reply that may be of the other's connection.
+    FromKernel,
+    /// An ICMP error about a connection that nobody can tell the owner of: it goes round until somebody knows it, at most to the
+    /// worker before this one, which received it.
+    Sought {
+        /// Who received it.
+        first: WorkerId,
+    },
+}
+
+/// A frame on its way to another worker.
+#[derive(Debug)]
+struct Handed<F> {
+    frame: F,
+    origin: Origin,
+}
+
+/// One worker's ends of all its rings.
+#[derive(Debug)]
+pub struct Peers<F> {
+    id: WorkerId,
+    /// By worker; none to itself.
+    out: Vec<Option<Outbox<F>>>,
+    /// From each other worker.
+    inboxes: Vec<Inbox<F>>,
+}
+
+#[derive(Debug)]
+struct Outbox<F> {
+    ring: Producer<Handed<F>>,
+    /// Of this burst.
+    waiting: ArrayVec<Handed<F>, BURST>,
+}
+
+#[derive(Debug)]
+struct Inbox<F> {
+    ring: Consumer<Handed<F>>,
+}
+
+/// The rings of so many workers, each for `capacity` frames: every worker's ends, in order of their ids.
+pub fn mesh<F>(workers: u16, capacity: usize) -> Vec<Peers<F>> {
+    let mut all: Vec<Peers<F>> = (0..workers)
+        .map(|id| Peers {
+            id: WorkerId(id),
+            out: (0..workers).map(|_| None).collect(),
+            inboxes: Vec::with_capacity(usize::from(workers) - 1),
+        })
+        .collect();
+    for from in 0..usize::from(workers) {
+        for to in 0..usize::from(workers) {
+            if from != to {
+                let (ring, consumer) = RingBuffer::new(capacity);
+                let waiting = ArrayVec::new();
+                all[from].out[to] = Some(Outbox { ring, waiting });
+                all[to].inboxes.push(Inbox { ring: consumer });
+            }
+        }
+    }
+    all
+}
+
+impl<F> Peers<F> {
+    /// Of a worker that is alone.
+    pub fn none() -> Self {
+        Self {
+            id: WorkerId(0),
+            out: Vec::from([None]),
+            inboxes: Vec::new(),
+        }
+    }
+
+    /// Whose ends these are.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
+    /// How many workers there are, this one included.
+    pub fn workers(&self) -> u16 {
+        self.out.len() as u16
+    }
+
+    /// How many rings there are to receive from.
+    pub(crate) fn inboxes(&self) -> usize {
+        self.inboxes.len()
+    }
+
+    /// Frames that other workers have not taken yet, for who asks while nobody moves any.
+    pub fn waiting_in(&self) -> usize {
+        self.inboxes.iter().map(|inbox| inbox.ring.slots()).sum()
+    }
+
+    /// Puts a frame to those that go to another worker at the end of the burst. `Err` gives it back: as many wait already as
+    /// [`Peers::flush_to`] takes at a time, or there is no such worker.
+    pub(crate) fn hand(&mut self, to: WorkerId, frame: F, origin: Origin) -> Result<(), F> {
+        let Some(Some(outbox)) = self.out.get_mut(usize::from(to.0)) else {
+            return Err(frame);
+        };
+        outbox
+            .waiting
+            .try_push(Handed { frame, origin })
+            .map_err(|full| full.element().frame)
+    }
+
+    /// Puts what waits for a worker into its ring, as far as there is room. Returns how many went; [`Peers::refused`] gives the
+    /// others back.
+    pub(crate) fn flush_to(&mut self, to: WorkerId) -> usize {
+        let Some(Some(Outbox { ring, waiting })) = self.out.get_mut(usize::from(to.0)) else {
+            return 0;
+        };
+        let mut room = waiting.len();
+        if ring.cached_slots() < room {
+            room = room.min(ring.slots());
+        }
+        match ring.write_chunk_uninit(room) {
+            Ok(chunk) if room > 0 => chunk.fill_from_iter(waiting.drain(..room)),
+            _ => 0,
+        }
+    }
+
+    /// The next frame that [`Peers::flush_to`] found no room for.
+    pub(crate) fn refused(&mut self, to: WorkerId) -> Option<F> {
+        let outbox = self.out.get_mut(usize::from(to.0))?.as_mut()?;
+        outbox.waiting.pop_at(0).map(|handed| handed.frame)
+    }
+
+    /// The workers that something waits for.
+    pub(crate) fn awaited(&self, from: u16) -> Option<WorkerId> {
+        let mut rest = self.out.iter().zip(0..).skip(usize::from(from));
+        rest.find_map(|(outbox, id)| {
+            let waits = outbox.as_ref().is_some_and(|out| !out.waiting.is_empty());
+            waits.then_some(WorkerId(id))
+        })
+    }
+
+    /// Takes frames of one origin out of a ring, at most `most` and as many as `burst` has room for.
+    pub(crate) fn receive(
+        &mut self,
+        inbox: usize,
+        burst: &mut Burst<F>,
+        most: usize,
+    ) -> Option<Origin> {
+        let ring = &mut self.inboxes[inbox].ring;
+        let most = most.min(burst.remaining_capacity()).min(ring.slots());
+        let chunk = ring.read_chunk(most).ok()?;
+        let (front, back) = chunk.as_slices();
+        let origin = front.first()?.origin;
+        let same = |handed: &&Handed<F>| handed.origin == origin;
+        let run = front.iter().chain(back).take_while(same).count();
+        burst.extend(chunk.into_iter().take(run).map(|handed| handed.frame));
+        Some(origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WIRE: Origin = Origin {
+        port: PortId(0),
+        errand: Errand::Received,
+    };
+
+    fn all(peers: &mut Peers<u32>) -> Vec<(Origin, Vec<u32>)> {
+        let mut got = Vec::new();
+        for inbox in 0..peers.inboxes() {
+            loop {
+                let mut burst = Burst::new();
+                match peers.receive(inbox, &mut burst, BURST) {
+                    Some(origin) => got.push((origin, burst.to_vec())),
+                    None => break,
+                }
+            }
+        }
+        got
+    }
+
+    #[test]
+    fn frames_arrive_in_order_and_in_runs_of_one_origin() {
+        let mut workers = mesh::<u32>(3, 64);
+        let other = Origin {
+            port: PortId(1),
+            ..WIRE
+        };
+        for (frame, origin) in [(1, WIRE), (2, WIRE), (3, other), (4, WIRE)] {
+            workers[0].hand(WorkerId(2), frame, origin).unwrap();
+        }
+        workers[1].hand(WorkerId(2), 9, WIRE).unwrap();
+        assert_eq!(workers[0].awaited(0), Some(WorkerId(2)));
+        assert_eq!(workers[0].flush_to(WorkerId(2)), 4);
+        assert_eq!(workers[0].awaited(0), None);
+        assert_eq!(workers[1].flush_to(WorkerId(2)), 1);
+        assert_eq!(workers[2].waiting_in(), 5);
+        assert_eq!(
+            all(&mut workers[2]),
+            [
+                (WIRE, vec![1, 2]),
+                (other, vec![3]),
+                (WIRE, vec![4]),
+                (WIRE, vec![9])
+            ]
+        );
+        assert!(all(&mut workers[0]).is_empty() && all(&mut workers[1]).is_empty());
+    }
+
+    #[test]
+    fn what_a_full_ring_does_not_take_comes_back_in_order() {
+        let mut workers = mesh::<u32>(2, 2);
+        for frame in 1..=4 {
+            workers[0].hand(WorkerId(1), frame, WIRE).unwrap();
+        }
+        assert_eq!(workers[0].flush_to(WorkerId(1)), 2);
+        assert_eq!(workers[0].refused(WorkerId(1)), Some(3));
+        assert_eq!(workers[0].refused(WorkerId(1)), Some(4));
+        assert_eq!(workers[0].refused(WorkerId(1)), None);
+        assert_eq!(all(&mut workers[1]), [(WIRE, vec![1, 2])]);
+        workers[0].hand(WorkerId(1), 5, WIRE).unwrap();
+        assert_eq!(workers[0].flush_to(WorkerId(1)), 1);
+        assert_eq!(all(&mut workers[1]), [(WIRE, vec![5])]);
+    }
+
+    #[test]
+    fn a_burst_that_waits_whole_and_the_worker_itself_take_nothing() {
+        let mut workers = mesh::<u32>(2, 64);
+        for frame in 0..BURST as u32 {
+            workers[0].hand(WorkerId(1), frame, WIRE).unwrap();
+        }
+        assert_eq!(workers[0].hand(WorkerId(1), 99, WIRE), Err(99));
+        assert_eq!(workers[0].hand(WorkerId(0), 7, WIRE), Err(7));
+        assert_eq!(workers[0].hand(WorkerId(2), 7, WIRE), Err(7));
+        assert_eq!(Peers::<u32>::none().workers(), 1);
+    }
+}

@@ -1,0 +1,106 @@
+//! Several workers of one appliance, turned in one thread.
+
+use sluice_dataplane::command::PortId;
+use sluice_dataplane::drop_reason::DropReason;
+use sluice_dataplane::io::Frame;
+use sluice_dataplane::service::{Method, Protocol};
+use sluice_dataplane::steer::ring::mesh;
+
+use crate::rig::*;
+
+/// Turns after which nothing can be on its way any more.
+const SETTLED: usize = 64;
+
+pub(crate) struct Team {
+    pub(crate) workers: Vec<Rig>,
+}
+
+impl Team {
+    /// So many workers, with the same service at `VIP:80`, and rings for `capacity` frames.
+    pub(crate) fn new(workers: u16, capacity: usize, protocol: Protocol) -> Self {
+        let peers = mesh(workers, capacity);
+        let workers = peers.into_iter();
+        Self {
+            workers: workers
+                .map(|peers| Rig::beside_others(protocol, peers))
+                .collect(),
+        }
+    }
+
+    /// A TCP service with one server.
+    pub(crate) fn of(workers: u16, method: Method) -> Self {
+        let mut team = Self::new(workers, 256, Protocol::Tcp);
+        let port = if method == Method::Nat || method == Method::FullNat {
+            8080
+        } else {
+            80
+        };
+        team.each(|rig| {
+            rig.set_laddrs(&[LADDR]);
+            rig.add_server(1, port, method);
+        });
+        team
+    }
+
+    /// Tells every worker the same.
+    pub(crate) fn each(&mut self, mut tell: impl FnMut(&mut Rig)) {
+        self.workers.iter_mut().for_each(&mut tell);
+    }
+
+    /// Lets one worker receive a packet, and returns what comes out of all of them.
+    pub(crate) fn packet(&mut self, worker: usize, side: PortId, packet: &[u8]) -> Vec<Sent> {
+        let rig = &mut self.workers[worker];
+        let port = &mut rig.worker.port_mut(side).unwrap().port;
+        port.deliver(&ethernet(mac(side), packet));
+        self.settle();
+        self.sent()
+    }
+
+    /// Turns all workers until nothing is on its way.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..SETTLED {
+            self.each(Rig::poll);
+        }
+        let books = || self.workers.iter().map(|rig| &rig.cells.books);
+        let out: u64 = books().map(|books| books.handed_out.read()).sum();
+        let taken: u64 = books().map(|books| books.handed_in.read()).sum();
+        assert_eq!(out, taken, "nothing is left in rings");
+    }
+
+    pub(crate) fn sent(&mut self) -> Vec<Sent> {
+        self.workers.iter_mut().flat_map(Rig::sent).collect()
+    }
+
+    /// Which worker has how many connections.
+    pub(crate) fn connections(&self) -> Vec<u64> {
+        let cells = self.workers.iter().map(|rig| &rig.cells);
+        cells.map(|cells| cells.connections.read()).collect()
+    }
+
+    pub(crate) fn handed_out(&self) -> u64 {
+        let books = self.workers.iter().map(|rig| &rig.cells.books);
+        books.map(|books| books.handed_out.read()).sum()
+    }
+
+    pub(crate) fn drops(&self, reason: DropReason) -> u64 {
+        self.workers.iter().map(|rig| rig.drops(reason)).sum()
+    }
+
+    /// What the kernel got on this side, from whomever.
+    pub(crate) fn punted(&mut self, side: PortId) -> Vec<Vec<u8>> {
+        let workers = self.workers.iter_mut();
+        workers.flat_map(|rig| rig.punted(side)).collect()
+    }
+
+    /// The kernel sends an IP packet out of a port, by the first worker's ring.
+    pub(crate) fn kernel_sends(&mut self, side: PortId, packet: &[u8]) -> Vec<Sent> {
+        let frame = ethernet(mac_of(CLIENT), packet);
+        let mut made = crate::port::TestFrame::new(&[]);
+        assert!(made.push_back(frame.len()));
+        made.bytes_mut().copy_from_slice(&frame);
+        let kernel = &mut self.workers[0].kernel[usize::from(side.0)];
+        kernel.to_worker.push(made).unwrap();
+        self.settle();
+        self.sent()
+    }
+}
