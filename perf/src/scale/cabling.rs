@@ -2,7 +2,7 @@
 
 use sluice_control::api::Method;
 use sluice_dataplane::command::PortId;
-use sluice_dataplane::io::rss_nic::Ends;
+use sluice_dataplane::steer::Side;
 
 use crate::scenario::{Balanced, network};
 
@@ -66,12 +66,12 @@ impl Cabling {
         }
     }
 
-    /// What a NIC should hash of what comes in by a port, where it has the choice: the end that is the client's.
-    pub fn client_end(self, port: PortId) -> Ends {
+    /// Whom a port faces.
+    pub fn side(self, port: PortId) -> Side {
         match self {
-            Self::OneArm => Ends::Both,
-            _ if port == self.clients() => Ends::Source,
-            _ => Ends::Destination,
+            Self::OneArm => Side::Both,
+            _ if port == self.clients() => Side::Clients,
+            _ => Side::Servers,
         }
     }
 

@@ -15,26 +15,17 @@ use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::egress::Mac;
 use sluice_dataplane::io::Frame;
 use sluice_dataplane::io::memory::MemoryFrame;
-use sluice_dataplane::io::rss_nic::{Ends, KEY_LEN, Model, NicQueue, Rss, RssNic};
+use sluice_dataplane::io::rss_nic::{Model, NicQueue, RssNic};
 use sluice_dataplane::stats::WorkerCells;
+use sluice_dataplane::steer::Steering;
 use sluice_dataplane::time::{TickRate, Ticks};
 use sluice_dataplane::worker::{Worker, WorkerConfig, WorkerPort};
 
 use super::cabling::Cabling;
+use super::steering;
 
 /// Frames that a NIC's queue holds: all that come in between two turns may be for one.
 const QUEUE: usize = 4096;
-
-/// The key of all NICs: symmetric (Woo and Park, 2012), so that it does not matter where in a packet a field lies.
-const KEY: [u8; KEY_LEN] = {
-    let mut key = [0x6d; KEY_LEN];
-    let mut at = 1;
-    while at < KEY_LEN {
-        key[at] = 0x5a;
-        at += 2;
-    }
-    key
-};
 
 /// From turn to turn, in nanoseconds.
 const TURN_NS: u64 = 1000;
@@ -91,6 +82,7 @@ pub struct Fleet {
     workers: Vec<Worker<NicQueue>>,
     cells: Vec<Arc<WorkerCells>>,
     nics: Vec<RssNic>,
+    steering: Arc<Steering>,
     controller: Controller,
     custodian: Custodian,
     now: Ticks,
@@ -125,9 +117,7 @@ impl Fleet {
         let (mut nics, queues): (Vec<_>, Vec<_>) = (0..plan.cabling.ports())
             .map(|_| RssNic::new(plan.model, plan.workers, QUEUE))
             .unzip();
-        for (nic, port) in nics.iter_mut().zip(0..) {
-            program(nic, plan.workers, plan.cabling.client_end(PortId(port)))?;
-        }
+        let steering = Arc::new(steering::program(&mut nics, plan.cabling, plan.workers)?);
         let mut queues: Vec<_> = queues.into_iter().map(Vec::into_iter).collect();
         let (mut workers, mut links, mut cells) = (Vec::new(), Vec::new(), Vec::new());
         for id in 0..plan.workers as u16 {
@@ -174,6 +164,7 @@ impl Fleet {
             workers,
             cells,
             nics,
+            steering,
             controller,
             custodian,
             now,
@@ -265,6 +256,11 @@ impl Fleet {
         sent
     }
 
+    /// How packets come to the workers, and who owns them.
+    pub fn steering(&self) -> &Steering {
+        &self.steering
+    }
+
     /// What the workers publish, by their ids.
     pub fn cells(&self) -> &[Arc<WorkerCells>] {
         &self.cells
@@ -299,22 +295,6 @@ impl Fleet {
         });
         each.filter(|(_, count)| *count > 0).collect()
     }
-}
-
-/// Spreads what a NIC receives evenly over the workers, by one end where it can.
-fn program(nic: &mut RssNic, workers: usize, end: Ends) -> anyhow::Result<()> {
-    let entries = nic.model().entries();
-    if entries == 0 {
-        return Ok(());
-    }
-    let table = (0..entries).map(|entry| (entry % workers) as u16);
-    let ends = if nic.model().hashes_one_end() {
-        end
-    } else {
-        Ends::Both
-    };
-    let (key, table) = (KEY, table.collect());
-    Ok(nic.program(Rss { key, ends, table })?)
 }
 
 fn turn(workers: &mut [Worker<NicQueue>], now: &mut Ticks) {

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use sluice_control::api::Method;
+use sluice_dataplane::conn::{Endpoint, Ends};
 use sluice_dataplane::io::rss_nic::Model;
+use sluice_dataplane::service::Protocol;
+use sluice_dataplane::steer::Packet;
 
 use super::cabling::Cabling;
 use super::fleet::{Fleet, Plan, Sent};
@@ -45,6 +48,8 @@ pub struct Outcome {
     pub handed_off: u64,
     /// Packets sent by another worker than the one that received them.
     pub moved: u64,
+    /// Packets that a NIC put elsewhere than software said.
+    pub mispredicted: u64,
     /// Connections of which more than one worker sent packets.
     pub split: u64,
     /// Packets that did not come out.
@@ -144,8 +149,13 @@ impl Run {
             (cabling.replies(), frame)
         };
         self.outcome.packets += 1;
+        let predicted =
+            packet(&frame).and_then(|packet| self.fleet.steering().reaches(port, &packet));
         match self.fleet.receive(port, &frame) {
             Some(queue) => {
+                if predicted.is_some_and(|worker| usize::from(worker.0) != queue) {
+                    self.outcome.mispredicted += 1;
+                }
                 self.under_way.insert(flows::number(flow, step), queue);
             }
             None => self.lose(|| "the NIC's queue is full".to_owned()),
@@ -210,4 +220,11 @@ impl Run {
             self.outcome.faults.push(what());
         }
     }
+}
+
+/// What a NIC sees of a frame.
+fn packet(frame: &[u8]) -> Option<Packet> {
+    let (src, dst, _) = frame::read(frame)?;
+    let [src, dst] = [src, dst].map(|end| Endpoint::new(*end.ip(), end.port()));
+    Some(Packet::flow(Protocol::Tcp, &Ends::new(src, dst)))
 }

@@ -19,6 +19,7 @@ impl Trial {
             packets,
             handed_off,
             moved,
+            mispredicted,
             split,
             lost,
             wrong,
@@ -39,6 +40,10 @@ impl Trial {
         must(
             split == 0,
             format!("{split} connections had a second worker"),
+        );
+        must(
+            mispredicted == 0,
+            format!("{mispredicted} packets reached another worker than software says"),
         );
         // One that is handed on again counts twice, and moves once or comes back.
         must(
@@ -89,10 +94,11 @@ mod tests {
     #[test]
     fn every_single_thing_that_is_wrong_is_found() {
         assert_eq!(TRIAL.faults(&good()), [""; 0]);
-        let spoilers: [fn(&mut Outcome); 7] = [
+        let spoilers: [fn(&mut Outcome); 8] = [
             |outcome| outcome.connections = 99,
             |outcome| outcome.packets = 599,
             |outcome| outcome.split = 1,
+            |outcome| outcome.mispredicted = 1,
             |outcome| outcome.lost = 1,
             |outcome| outcome.wrong = 1,
             |outcome| outcome.faults.push("drops".to_owned()),
