@@ -18,7 +18,7 @@ const FUNCTIONS: [&str; 8] = [
     "rte_eth_(find_next|stats_get|macaddr_get|promiscuous_enable|[rt]x_queue_setup)",
     "rte_eth_dev_(info_get|configure|adjust_nb_rx_tx_desc|start|stop|close|[sg]et_mtu)",
     "rte_eth_dev_(get_port_by_name|get_name_by_port|socket_id|mac_addr_(add|remove))",
-    "rte_eth_dev_rss_(reta_query|hash_conf_get)",
+    "rte_eth_dev_rss_(reta_(query|update)|hash_(conf_get|update))",
 ];
 
 /// Structures that pass through as they are: nobody looks inside.

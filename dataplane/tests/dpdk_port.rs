@@ -8,9 +8,11 @@ use std::fs::{self, File};
 use std::time::Duration;
 
 use pcap_file::pcap::{PcapPacket, PcapReader, PcapWriter};
+use sluice_dataplane::command::WorkerId;
 use sluice_dataplane::dpdk::{Eal, EthPort, Mempool, PoolConfig, PortConfig, PortError};
 use sluice_dataplane::egress::Mac;
 use sluice_dataplane::io::{Burst, Frame, Port};
+use sluice_dataplane::steer::Spread;
 use support::{in_own_process, start};
 
 fn pool(eal: &Eal) -> Mempool {
@@ -161,10 +163,15 @@ fn a_port_tells_its_mac_mtu_link_counters_and_how_it_spreads_frames() {
             let link = port.link().unwrap();
             assert!(link.up);
             assert_eq!(link.speed_mbps, 10_000);
-            let rss = port.rss().unwrap();
-            assert_eq!(rss.key.len(), 40);
-            assert_eq!(rss.table.len(), 128);
-            assert!(rss.table.iter().all(|queue| *queue < 4));
+            let rss = port.rss();
+            assert_eq!(rss.differences, []);
+            let Spread::Rss(plan) = &rss.spread else {
+                panic!("{}", rss.summary());
+            };
+            assert!(plan.toeplitz().key().is_symmetric());
+            let expected: Vec<u16> = (0..128).map(|entry| entry % 4).collect();
+            assert_eq!(plan.table(), expected);
+            assert_eq!(rss.told.table.as_ref(), Some(&expected));
 
             let mut queue = port.queue(3).unwrap();
             let mut burst = Burst::new();
@@ -174,7 +181,7 @@ fn a_port_tells_its_mac_mtu_link_counters_and_how_it_spreads_frames() {
             assert_eq!((stats.rx, stats.tx), (32, 32));
 
             let single = EthPort::open(&eal, &PortConfig::new("net_null1", 1), &[pool]).unwrap();
-            assert_eq!(single.rss(), None);
+            assert!(matches!(single.rss().spread, Spread::One(WorkerId(0))));
         },
     );
 }

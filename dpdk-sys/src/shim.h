@@ -31,6 +31,7 @@ enum {
 	SLUICE_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	SLUICE_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
 	SLUICE_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
+	SLUICE_MBUF_RSS_HASH = offsetof(struct rte_mbuf, hash.rss),
 	SLUICE_MBUF_TX_OFFLOAD = offsetof(struct rte_mbuf, tx_offload),
 	SLUICE_MBUF_L2_LEN_SHIFT = RTE_MBUF_L2_LEN_OFS,
 	SLUICE_MBUF_L3_LEN_SHIFT = RTE_MBUF_L3_LEN_OFS,
@@ -58,9 +59,24 @@ static const uint64_t SLUICE_MBUF_TX_IP_CKSUM = RTE_MBUF_F_TX_IP_CKSUM;
 static const uint64_t SLUICE_MBUF_TX_UDP_CKSUM = RTE_MBUF_F_TX_UDP_CKSUM;
 static const uint64_t SLUICE_TX_OFFLOAD_IPV4_CKSUM = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM;
 static const uint64_t SLUICE_TX_OFFLOAD_UDP_CKSUM = RTE_ETH_TX_OFFLOAD_UDP_CKSUM;
-static const uint64_t SLUICE_RSS_IP = RTE_ETH_RSS_IP;
-static const uint64_t SLUICE_RSS_TCP = RTE_ETH_RSS_TCP;
-static const uint64_t SLUICE_RSS_UDP = RTE_ETH_RSS_UDP;
+static const uint64_t SLUICE_RSS_IPV4 = RTE_ETH_RSS_IPV4;
+static const uint64_t SLUICE_RSS_FRAG_IPV4 = RTE_ETH_RSS_FRAG_IPV4;
+static const uint64_t SLUICE_RSS_NONFRAG_IPV4_TCP = RTE_ETH_RSS_NONFRAG_IPV4_TCP;
+static const uint64_t SLUICE_RSS_NONFRAG_IPV4_UDP = RTE_ETH_RSS_NONFRAG_IPV4_UDP;
+static const uint64_t SLUICE_RSS_NONFRAG_IPV4_SCTP = RTE_ETH_RSS_NONFRAG_IPV4_SCTP;
+static const uint64_t SLUICE_RSS_NONFRAG_IPV4_OTHER = RTE_ETH_RSS_NONFRAG_IPV4_OTHER;
+static const uint64_t SLUICE_RSS_IPV6 = RTE_ETH_RSS_IPV6;
+static const uint64_t SLUICE_RSS_FRAG_IPV6 = RTE_ETH_RSS_FRAG_IPV6;
+static const uint64_t SLUICE_RSS_NONFRAG_IPV6_TCP = RTE_ETH_RSS_NONFRAG_IPV6_TCP;
+static const uint64_t SLUICE_RSS_NONFRAG_IPV6_UDP = RTE_ETH_RSS_NONFRAG_IPV6_UDP;
+static const uint64_t SLUICE_RSS_NONFRAG_IPV6_SCTP = RTE_ETH_RSS_NONFRAG_IPV6_SCTP;
+static const uint64_t SLUICE_RSS_NONFRAG_IPV6_OTHER = RTE_ETH_RSS_NONFRAG_IPV6_OTHER;
+static const uint64_t SLUICE_RSS_L3_SRC_ONLY = RTE_ETH_RSS_L3_SRC_ONLY;
+static const uint64_t SLUICE_RSS_L3_DST_ONLY = RTE_ETH_RSS_L3_DST_ONLY;
+static const uint64_t SLUICE_RSS_L4_SRC_ONLY = RTE_ETH_RSS_L4_SRC_ONLY;
+static const uint64_t SLUICE_RSS_L4_DST_ONLY = RTE_ETH_RSS_L4_DST_ONLY;
+static const uint64_t SLUICE_RX_OFFLOAD_RSS_HASH = RTE_ETH_RX_OFFLOAD_RSS_HASH;
+static const uint64_t SLUICE_MBUF_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
 static const uint32_t SLUICE_MQ_RX_RSS = RTE_ETH_MQ_RX_RSS;
 
 /* The error number of the last failed call on this thread. */

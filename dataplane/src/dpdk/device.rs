@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use dpdk_sys as sys;
 
-use super::{Eal, Mempool, PortError, Rss, Socket, log};
+use super::{Eal, Mempool, PortError, Socket, log, rss};
 use crate::egress::Mac;
-
-/// Bytes of a Toeplitz key where the device does not say (`rte_eth_rss_conf`).
-const DEFAULT_KEY_LEN: u8 = 40;
+use crate::steer::RssPlan;
 
 /// Which devices are held: each has at most one [`Device`].
 static HELD: [AtomicBool; sys::SLUICE_MAX_ETHPORTS as usize] =
@@ -30,16 +28,18 @@ pub(super) struct Device {
     taken: Vec<AtomicBool>,
 }
 
-/// What a queue pair is made with.
-#[derive(Clone, Copy, Debug)]
+/// What a device and its queues are made with.
+#[derive(Clone, Debug)]
 pub(super) struct Setup {
-    pub(super) queues: u16,
+    pub(super) rx_queues: u16,
+    pub(super) tx_queues: u16,
     pub(super) rx_descriptors: u16,
     pub(super) tx_descriptors: u16,
     pub(super) mtu: u16,
+    pub(super) rx_offloads: u64,
     pub(super) tx_offloads: u64,
-    /// Hash types to spread by; 0 for no spreading.
-    pub(super) rss: u64,
+    /// How to spread frames over the receive queues.
+    pub(super) rss: Option<RssPlan>,
 }
 
 impl Device {
@@ -115,13 +115,17 @@ impl Device {
         let mut conf: sys::rte_eth_conf = unsafe { mem::zeroed() };
         conf.rxmode.mtu = u32::from(setup.mtu);
         conf.txmode.offloads = setup.tx_offloads;
-        if setup.rss != 0 {
+        conf.rxmode.offloads = setup.rx_offloads;
+        let mut key = Vec::new();
+        if let Some(rss) = &setup.rss {
+            key.extend_from_slice(rss.toeplitz().key().bytes());
             conf.rxmode.mq_mode = sys::SLUICE_MQ_RX_RSS;
-            conf.rx_adv_conf.rss_conf.rss_hf = setup.rss;
+            conf.rx_adv_conf.rss_conf = rss::conf(&mut key, rss.types());
         }
-        // SAFETY: the configuration is copied; `self` is borrowed exclusively, so nobody polls the device.
+        // SAFETY: the configuration is copied, and so is the key, which lives until then; `self` is borrowed exclusively, so
+        // nobody polls the device.
         self.check("configured", unsafe {
-            sys::rte_eth_dev_configure(self.id, setup.queues, setup.queues, &conf)
+            sys::rte_eth_dev_configure(self.id, setup.rx_queues, setup.tx_queues, &conf)
         })?;
         let (mut rx, mut tx) = (setup.rx_descriptors, setup.tx_descriptors);
         // SAFETY: changes the two numbers to ones that the device can do.
@@ -129,11 +133,13 @@ impl Device {
             sys::rte_eth_dev_adjust_nb_rx_tx_desc(self.id, &mut rx, &mut tx)
         })?;
         let node = self.socket().0 as u32;
-        for (queue, pool) in (0..setup.queues).zip(pools.iter().cycle()) {
+        for (queue, pool) in (0..setup.rx_queues).zip(pools.iter().cycle()) {
             // SAFETY: the pool lives as long as the process; null asks for the device's default thresholds.
             self.check("given a receive queue", unsafe {
                 sys::rte_eth_rx_queue_setup(self.id, queue, rx, node, ptr::null(), pool.as_ptr())
             })?;
+        }
+        for queue in 0..setup.tx_queues {
             // SAFETY: null asks for the device's defaults, with the offloads just configured.
             self.check("given a transmit queue", unsafe {
                 sys::rte_eth_tx_queue_setup(self.id, queue, tx, node, ptr::null())
@@ -232,47 +238,7 @@ impl Device {
         Socket(unsafe { sys::rte_eth_dev_socket_id(self.id) })
     }
 
-    /// How the device spreads frames, read back from it; `None` when it does not say.
-    pub(super) fn rss(&self, info: &sys::rte_eth_dev_info) -> Option<Rss> {
-        let len = match info.hash_key_size {
-            0 => DEFAULT_KEY_LEN,
-            len => len,
-        };
-        let mut key = vec![0; usize::from(len)];
-        // SAFETY: all zeroes is a value of this structure.
-        let mut conf: sys::rte_eth_rss_conf = unsafe { mem::zeroed() };
-        conf.rss_key = key.as_mut_ptr();
-        conf.rss_key_len = len;
-        // SAFETY: writes a key of the device's length, which is how much room there is.
-        if unsafe { sys::rte_eth_dev_rss_hash_conf_get(self.id, &mut conf) } != 0 {
-            return None;
-        }
-        Some(Rss {
-            key,
-            hash_types: conf.rss_hf,
-            table: self.redirection_table(info.reta_size),
-        })
-    }
-
-    fn redirection_table(&self, size: u16) -> Vec<u16> {
-        let group = sys::SLUICE_RETA_GROUP_SIZE as usize;
-        let groups = usize::from(size).div_ceil(group);
-        // SAFETY: all zeroes is a value of this structure of numbers.
-        let mut table: Vec<sys::rte_eth_rss_reta_entry64> = vec![unsafe { mem::zeroed() }; groups];
-        for entries in &mut table {
-            entries.mask = u64::MAX;
-        }
-        // SAFETY: fills as many groups as `size` entries take, which is how many there are.
-        let error = unsafe { sys::rte_eth_dev_rss_reta_query(self.id, table.as_mut_ptr(), size) };
-        if error != 0 {
-            return Vec::new();
-        }
-        let mut queues: Vec<u16> = table.iter().flat_map(|entries| entries.reta).collect();
-        queues.truncate(usize::from(size));
-        queues
-    }
-
-    fn check(&self, step: &'static str, error: c_int) -> Result<(), PortError> {
+    pub(super) fn check(&self, step: &'static str, error: c_int) -> Result<(), PortError> {
         if error == 0 {
             return Ok(());
         }

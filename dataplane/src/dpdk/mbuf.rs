@@ -73,6 +73,16 @@ impl Mbuf {
         unsafe { self.field::<u16>(sys::SLUICE_MBUF_NB_SEGS).read() }
     }
 
+    /// The hash that the NIC received it with, if it tells.
+    pub(super) fn rss_hash(&self) -> Option<u32> {
+        // SAFETY: a u64 and a u32 in an initialised mbuf of ours.
+        unsafe {
+            let flags = self.field::<u64>(sys::SLUICE_MBUF_OL_FLAGS).read();
+            let hash = self.field::<u32>(sys::SLUICE_MBUF_RSS_HASH).read();
+            (flags & sys::SLUICE_MBUF_RX_RSS_HASH != 0).then_some(hash)
+        }
+    }
+
     /// Hints that the frame's bytes will be read soon.
     #[inline]
     pub(super) fn prefetch(&self) {

@@ -69,11 +69,12 @@ mod memory;
 mod mempool;
 mod port;
 mod queue;
+mod rss;
 
 pub use config::{Backing, EalConfig, Hugepages, Iova};
 pub use eal::{Eal, EalError, RunningWorker};
 pub use log::HeldComplaints;
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError, PoolConfig, Socket};
-pub use port::{DeviceStats, EthPort, Link, PortConfig, PortError, Rss};
+pub use port::{DeviceStats, EthPort, Link, PortConfig, PortError};
 pub use queue::DpdkPort;

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use crossbeam::utils::CachePadded;
 use dpdk_sys as sys;
 
 use super::device::{self, Device, Setup};
-use super::{DpdkPort, Eal, Mempool, Socket};
+use super::queue::{Receive, Sampler};
+use super::{DpdkPort, Eal, Mempool, Socket, rss};
 use crate::egress::Mac;
 use crate::io::Offloads;
+use crate::steer::check::{RssCheck, Told};
+use crate::steer::sample::SampleCells;
+use crate::steer::{PortNeeds, PortPlan, RssCapabilities, Spread, plan};
 
 /// Ethernet header and a VLAN tag: what a frame is longer than its MTU.
 const LINK_HEADER: u16 = 18;
@@ -16,12 +21,14 @@ const LINK_HEADER: u16 = 18;
 const IPV4_MIN_MTU: u16 = 68;
 
 /// How to bring a port up. Start from [`PortConfig::new`] and set what differs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct PortConfig {
     /// The device: a virtual one's name (`net_tap0`) or a PCI address (`0000:01:00.0`).
     pub device: String,
-    /// Queue pairs: one for each worker.
+    /// How many workers use it. Each sends by a queue of its own.
     pub queues: u16,
+    /// Receive queues, and how to spread frames over them. `None`: as [`plan`] says for a port alone.
+    pub plan: Option<PortPlan>,
     /// Frames that can wait in a receive queue; brought to a number that the device can do.
     pub rx_descriptors: u16,
     /// Frames that can wait in a transmit queue; brought to a number that the device can do.
@@ -40,6 +47,7 @@ impl PortConfig {
         Self {
             device: device.into(),
             queues,
+            plan: None,
             rx_descriptors: 1024,
             tx_descriptors: 1024,
             mtu: 1500,
@@ -74,9 +82,9 @@ pub enum PortError {
         /// DPDK's complaints.
         said: String,
     },
-    /// Too few queues for all workers.
+    /// Too few queues to send by for all workers.
     #[error(
-        "port {port}: the device offers {have} queues and {want} workers need one each; lower the number of workers, or \
+        "port {port}: the device offers {have} queues to send by and {want} workers need one each; lower the number of workers, or \
          give the device more queues"
     )]
     TooFewQueues {
@@ -161,15 +169,14 @@ pub enum PortError {
     },
 }
 
-/// How a device spreads frames over queues.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rss {
-    /// The Toeplitz key.
-    pub key: Vec<u8>,
-    /// `RTE_ETH_RSS_*` bits that are in force.
-    pub hash_types: u64,
-    /// Queue by the hash's lowest bits; empty when the device does not tell.
-    pub table: Vec<u16>,
+impl PortError {
+    /// What the device said when it refused a step; all of it for other errors.
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Step { step, errno, .. } => format!("it could not be {step}: {errno}"),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// The state of a link.
@@ -210,10 +217,17 @@ pub struct EthPort {
     pools: Vec<Mempool>,
     mac: Mac,
     offloads: Offloads,
-    rss: Option<Rss>,
+    rss: RssCheck,
+    /// By worker.
+    samples: Vec<Arc<CachePadded<SampleCells>>>,
 }
 
 impl EthPort {
+    /// What a device that is not up yet can do for steering: from it and its likes comes [`PortConfig::plan`].
+    pub fn capabilities(eal: &Eal, device: &str) -> Result<RssCapabilities, PortError> {
+        Ok(rss::capabilities(&Device::take(eal, device, 0)?.info()?))
+    }
+
     /// Brings the device up and starts it. Queue `i` receives into `pools[i]`, or round again if there are fewer.
     pub fn open(eal: &Eal, config: &PortConfig, pools: &[Mempool]) -> Result<Self, PortError> {
         let port = || config.device.clone();
@@ -228,34 +242,37 @@ impl EthPort {
             ipv4_checksum: offered(sys::SLUICE_TX_OFFLOAD_IPV4_CKSUM),
             udp_checksum: offered(sys::SLUICE_TX_OFFLOAD_UDP_CKSUM),
         };
-        let mut setup = Setup {
-            queues: config.queues,
-            rx_descriptors: config.rx_descriptors,
-            tx_descriptors: config.tx_descriptors,
-            mtu: config.mtu,
-            tx_offloads: offload_bits(offloads),
-            rss: hash_types(config, &info),
-        };
+        let can = rss::capabilities(&info);
+        let steering = config.plan.clone().unwrap_or_else(|| alone(can, config));
+        let mut setup = setup(config, &steering, offloads, &info);
+        let mut told = Told::default();
         if let Err(error) = bring_up(&mut device, &setup, pools) {
-            if setup.rss == 0 {
+            if setup.rss.take().is_none() {
                 return Err(error);
             }
-            tracing::warn!("{error}; once more without spreading frames over queues");
-            setup.rss = 0;
+            told.refused = Some(error.reason());
             bring_up(&mut device, &setup, pools)?;
+        }
+        if let Some(plan) = &setup.rss {
+            told = device.program(plan)?;
         }
         if config.promiscuous {
             device.enable_promiscuous()?;
         }
         let mac = device.mac()?;
-        let rss = (setup.rss != 0).then(|| device.rss(&info)).flatten();
-        tracing::info!(port = config.device, queues = config.queues, %mac, ?offloads, rss = rss.is_some(), "port is up");
+        let rss = RssCheck::new(can, setup.rx_queues, config.queues, steering.rss, told);
+        let port = config.device.as_str();
+        tracing::info!(port, rx_queues = setup.rx_queues, tx_queues = setup.tx_queues, %mac, ?offloads, "port is up: {}", rss.summary());
+        for difference in &rss.differences {
+            tracing::warn!(port, "{difference}");
+        }
         Ok(Self {
             device: Arc::new(device),
             pools: pools.to_vec(),
             mac,
             offloads,
             rss,
+            samples: (0..config.queues).map(|_| Arc::default()).collect(),
         })
     }
 
@@ -269,12 +286,22 @@ impl EthPort {
         device::socket(eal, device)
     }
 
-    /// A worker's queue pair, to be moved to the worker. `Err` when there is no such queue or somebody has it.
+    /// A worker's end, to be moved to the worker: the transmit queue of that number, and the receive queues that are its own, which may be
+    /// none. `Err` when there are not so many workers or somebody has it.
     pub fn queue(&self, queue: u16) -> Result<DpdkPort, PortError> {
         self.device.claim(queue)?;
         let pool = self.pools[usize::from(queue) % self.pools.len()];
+        let own = (queue..self.rss.queues).step_by(usize::from(self.queues()));
+        let sampler = match &self.rss.spread {
+            Spread::Rss(plan) => {
+                let cells = Arc::clone(&self.samples[usize::from(queue)]);
+                Some(Sampler::new(plan.clone(), cells))
+            }
+            Spread::One(_) | Spread::Unknown => None,
+        };
         Ok(DpdkPort::new(
             Arc::clone(&self.device),
+            Receive::new(own.collect(), sampler),
             queue,
             pool,
             self.offloads,
@@ -286,7 +313,7 @@ impl EthPort {
         self.device.name()
     }
 
-    /// How many queue pairs it has.
+    /// How many workers may have a queue of it.
     pub fn queues(&self) -> u16 {
         self.device.queues()
     }
@@ -301,9 +328,17 @@ impl EthPort {
         self.offloads
     }
 
-    /// How it spreads frames over its queues; `None` when it does not, or does not tell.
-    pub fn rss(&self) -> Option<&Rss> {
-        self.rss.as_ref()
+    /// How it spreads frames over the receive queues: what it was told and what it does.
+    pub fn rss(&self) -> &RssCheck {
+        &self.rss
+    }
+
+    /// How many of the NIC's hashes were compared with ours since the start, and how many were wrong.
+    pub fn samples(&self) -> (u64, u64) {
+        let each = self.samples.iter();
+        each.fold((0, 0), |(compared, wrong), cells| {
+            (compared + cells.compared.read(), wrong + cells.wrong.read())
+        })
     }
 
     /// Bytes of the longest IP packet, as the device says.
@@ -357,8 +392,8 @@ fn check_limits(
     pools: &[Mempool],
 ) -> Result<(), PortError> {
     let port = || config.device.clone();
-    let have = info.max_rx_queues.min(info.max_tx_queues);
-    if have < config.queues {
+    let have = info.max_tx_queues;
+    if have < config.queues || info.max_rx_queues == 0 {
         return Err(PortError::TooFewQueues {
             port: port(),
             have,
@@ -401,13 +436,41 @@ fn longest_packet(info: &sys::rte_eth_dev_info) -> u16 {
     info.max_mtu.min(by_frame.try_into().unwrap_or(u16::MAX))
 }
 
-/// The hash types to ask for: addresses and ports, as far as the device knows them.
-fn hash_types(config: &PortConfig, info: &sys::rte_eth_dev_info) -> u64 {
-    if config.queues > 1 {
-        info.flow_type_rss_offloads
-            & (sys::SLUICE_RSS_IP | sys::SLUICE_RSS_TCP | sys::SLUICE_RSS_UDP)
-    } else {
-        0
+/// The plan of a port whose configuration brings none.
+fn alone(can: RssCapabilities, config: &PortConfig) -> PortPlan {
+    let needs = PortNeeds {
+        can,
+        ..PortNeeds::default()
+    };
+    let [plan] = plan(&[needs], config.queues)
+        .try_into()
+        .unwrap_or_else(|_| unreachable!("one plan for one port"));
+    plan
+}
+
+fn setup(
+    config: &PortConfig,
+    steering: &PortPlan,
+    offloads: Offloads,
+    info: &sys::rte_eth_dev_info,
+) -> Setup {
+    let rx_queues = steering.queues.clamp(1, info.max_rx_queues);
+    let gives_hash =
+        steering.rss.is_some() && info.rx_offload_capa & sys::SLUICE_RX_OFFLOAD_RSS_HASH != 0;
+    Setup {
+        rx_queues,
+        // Some devices have pairs of queues only.
+        tx_queues: rx_queues.min(info.max_tx_queues).max(config.queues),
+        rx_descriptors: config.rx_descriptors,
+        tx_descriptors: config.tx_descriptors,
+        mtu: config.mtu,
+        rx_offloads: if gives_hash {
+            sys::SLUICE_RX_OFFLOAD_RSS_HASH
+        } else {
+            0
+        },
+        tx_offloads: offload_bits(offloads),
+        rss: steering.rss.clone(),
     }
 }
 

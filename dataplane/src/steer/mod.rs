@@ -11,11 +11,13 @@
 //!
 //! Nothing here knows DPDK: all of it holds for a NIC made of software as well.
 
+pub mod check;
 pub mod classes;
 pub mod owner;
 pub mod plan;
 pub mod ring;
 pub mod rss;
+pub mod sample;
 mod steering;
 pub mod toeplitz;
 
