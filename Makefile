@@ -3,11 +3,12 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo run test conformance bench perf compare guard choices ceilings setup
+.PHONY: help demo run test conformance scale bench perf compare guard choices ceilings setup
 
 CONFIG ?=
 BENCH ?=
 PERF ?=
+SCALE ?=
 TRACES ?= dataplane/ipvs/golden
 NEXTEST_PROFILE ?= default
 
@@ -61,6 +62,10 @@ ceilings: ## write the walk's instructions a packet to perf/ceilings.toml: commi
 conformance: ## replay recorded kernel traces through sluice: make conformance [TRACES=DIR]
 	@.ci/setup build
 	@cargo run --quiet --locked --package sluice-conformance -- --traces "$(TRACES)"
+
+scale: ## many workers on NICs in process, every packet looked at: make scale [SCALE='--models full --workers 3 --connections 1000']
+	@.ci/setup build
+	@cargo run --quiet --release --locked --package sluice-perf --bin scale -- $(SCALE)
 
 bench: ## measure the appliance beside testpmd, new connections, memory: make bench [BENCH='--rounds 1 --flows 1000']
 	@.ci/setup build bench

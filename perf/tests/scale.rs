@@ -39,3 +39,28 @@ fn all_is_well_with(workers: usize) {
 fn one_worker_forwards_every_packet_of_every_connection_as_it_must() {
     all_is_well_with(1);
 }
+
+#[test]
+fn two_workers_act_as_one() {
+    all_is_well_with(2);
+}
+
+#[test]
+fn three_workers_act_as_one() {
+    all_is_well_with(3);
+}
+
+#[test]
+fn five_workers_act_as_one() {
+    all_is_well_with(5);
+}
+
+#[test]
+fn eight_workers_act_as_one() {
+    all_is_well_with(8);
+}
+
+#[test]
+fn sixteen_workers_act_as_one() {
+    all_is_well_with(16);
+}

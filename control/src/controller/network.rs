@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ipnet::Ipv4Net;
 use sluice_dataplane::command::{Command, Event, PortId};
 use sluice_dataplane::egress::{Fib, Mac, Route};
+use sluice_dataplane::steer::Steering;
 use tracing::debug;
 
 use super::Controller;
@@ -32,6 +33,8 @@ pub struct Statics {
 pub(super) struct Network {
     statics: Statics,
     fib: Arc<Fib>,
+    /// What the workers were told; until then they have a steering of their own making.
+    steering: Option<Arc<Steering>>,
 }
 
 impl Network {
@@ -39,6 +42,7 @@ impl Network {
         Self {
             statics,
             fib: Arc::default(),
+            steering: None,
         }
     }
 }
@@ -82,6 +86,14 @@ impl Controller {
     pub fn port_state(&mut self, port: PortId, mac: Mac, mtu: u16) {
         self.publisher
             .publish(&[Command::PortState { port, mac, mtu }], []);
+    }
+
+    /// Packets come to the workers like this from now on.
+    pub fn steer(&mut self, steering: Arc<Steering>) {
+        let old = self.network.steering.replace(Arc::clone(&steering));
+        let retired = old.map(|old| old as Retired);
+        self.publisher
+            .publish(&[Command::Steering(steering)], retired);
     }
 
     /// What the workers have reported of neighbours since the last call ([`Event::NeighbourMissing`] and

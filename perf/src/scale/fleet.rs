@@ -17,7 +17,7 @@ use sluice_dataplane::io::Frame;
 use sluice_dataplane::io::memory::MemoryFrame;
 use sluice_dataplane::io::rss_nic::{Model, NicQueue, RssNic};
 use sluice_dataplane::stats::WorkerCells;
-use sluice_dataplane::steer::Steering;
+use sluice_dataplane::steer::{Steering, ring};
 use sluice_dataplane::time::{TickRate, Ticks};
 use sluice_dataplane::worker::{Worker, WorkerConfig, WorkerPort};
 
@@ -119,8 +119,9 @@ impl Fleet {
             .unzip();
         let steering = Arc::new(steering::program(&mut nics, plan.cabling, plan.workers)?);
         let mut queues: Vec<_> = queues.into_iter().map(Vec::into_iter).collect();
+        let peers = ring::mesh(u16::try_from(plan.workers)?, ring::CAPACITY);
         let (mut workers, mut links, mut cells) = (Vec::new(), Vec::new(), Vec::new());
-        for id in 0..plan.workers as u16 {
+        for (peers, id) in peers.into_iter().zip(0..) {
             custodian(Party::Worker(id));
             let own = Arc::new(limits.cells());
             custodian(Party::Exchange);
@@ -140,7 +141,8 @@ impl Fleet {
                 max_held: boot.workers.max_held,
                 seed: 7,
             };
-            workers.push(Worker::new(config, ports.collect(), channels, now));
+            let ports = ports.collect();
+            workers.push(Worker::new(config, ports, channels, peers, now));
             custodian(Party::Bench);
             let info = WorkerInfo {
                 core: usize::from(id),
@@ -159,6 +161,7 @@ impl Fleet {
         for (port, settings) in (0..).zip(&boot.ports) {
             controller.port_state(PortId(port), mac(PortId(port)), settings.mtu);
         }
+        controller.steer(Arc::clone(&steering));
         boot.begin(&mut controller).map_err(anyhow::Error::msg)?;
         let mut fleet = Self {
             workers,

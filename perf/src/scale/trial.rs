@@ -42,6 +42,8 @@ pub struct Trial {
 pub struct Outcome {
     /// Connections that the workers have at the end.
     pub connections: u64,
+    /// Connections of the worker that has fewest.
+    pub least: u64,
     /// Packets put on the wire.
     pub packets: u64,
     /// Packets handed from one worker to another, counted each time.
@@ -124,6 +126,9 @@ impl Run {
         }
         let outcome = &mut self.outcome;
         outcome.connections = self.fleet.sum(|cells| cells.connections.read());
+        let each = self.fleet.cells().iter();
+        let least = each.map(|cells| cells.connections.read()).min();
+        outcome.least = least.unwrap_or_default();
         outcome.handed_off = self.fleet.sum(|cells| cells.books.handed_out.read());
         outcome.split = self.known.iter().filter(|known| known.split).count() as u64;
         let drops = self.fleet.drops();

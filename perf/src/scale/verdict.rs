@@ -16,6 +16,7 @@ impl Trial {
         };
         let Outcome {
             connections,
+            least,
             packets,
             handed_off,
             moved,
@@ -34,6 +35,11 @@ impl Trial {
         must(
             connections == flows,
             format!("{connections} connections instead of {flows}"),
+        );
+        let fair = flows / self.workers as u64;
+        must(
+            least >= fair / 2 || !self.spread(),
+            format!("a worker has {least} connections where {fair} would be fair"),
         );
         must(lost == 0, format!("{lost} packets lost"));
         must(wrong == 0, format!("{wrong} packets wrong"));
@@ -55,6 +61,11 @@ impl Trial {
             format!("{handed_off} packets handed off"),
         );
         faults
+    }
+
+    /// Whether every worker must get its share.
+    fn spread(&self) -> bool {
+        self.model.entries() > 0 || self.method == Method::Nat
     }
 
     /// Whether packets must come in where they belong (contract 4 of the design).
@@ -86,6 +97,7 @@ mod tests {
     fn good() -> Outcome {
         Outcome {
             connections: 100,
+            least: 20,
             packets: 600,
             ..Outcome::default()
         }
@@ -94,8 +106,9 @@ mod tests {
     #[test]
     fn every_single_thing_that_is_wrong_is_found() {
         assert_eq!(TRIAL.faults(&good()), [""; 0]);
-        let spoilers: [fn(&mut Outcome); 8] = [
+        let spoilers: [fn(&mut Outcome); 9] = [
             |outcome| outcome.connections = 99,
+            |outcome| outcome.least = 11,
             |outcome| outcome.packets = 599,
             |outcome| outcome.split = 1,
             |outcome| outcome.mispredicted = 1,
