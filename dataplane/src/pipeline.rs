@@ -32,7 +32,7 @@ use crate::service::{MarkRules, Protocol, Services};
 use crate::settings::Settings;
 use crate::stats::WorkerCells;
 use crate::steer::owner::Owners;
-use crate::steer::ring::{Errand, Peers};
+use crate::steer::ring::Errand;
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
 use upkeep::Upkeep;
 
@@ -44,7 +44,6 @@ pub(crate) struct Pipeline<P: Port> {
     pub(crate) templates: Templates,
     pub(crate) mark_rules: Arc<MarkRules>,
     pub(crate) now: Ticks,
-    peers: Peers<P::Frame>,
     owners: Owners,
     /// Where the packets that are walked come from.
     arrival: Arrival,
@@ -121,7 +120,7 @@ impl<P: Port> Pipeline<P> {
     pub(crate) fn new(
         forwarder: Forwarder<P>,
         table: ConnTable,
-        peers: Peers<P::Frame>,
+        owners: Owners,
         rate: TickRate,
         now: Ticks,
         cells: Arc<WorkerCells>,
@@ -129,7 +128,6 @@ impl<P: Port> Pipeline<P> {
         let settings = Arc::new(Settings::default());
         let grains = GrainRate::new(rate);
         let grain = grains.at(now);
-        let owners = Owners::new(peers.id(), peers.workers());
         Self {
             forwarder,
             services: Services::new(cells.clone()),
@@ -138,8 +136,7 @@ impl<P: Port> Pipeline<P> {
             mark_rules: Arc::default(),
             table,
             now,
-            local_ports: LocalPorts::for_servers(cells.servers.len(), peers.id()),
-            peers,
+            local_ports: LocalPorts::for_servers(cells.servers.len(), owners.id()),
             owners,
             arrival: Arrival::Received,
             timeouts: TimeoutTable::new(&settings.timeouts, rate, grains),

@@ -20,6 +20,7 @@ use crate::pipeline::Pipeline;
 use crate::punt::WorkerPunt;
 use crate::service::Protocol;
 use crate::stats::WorkerCells;
+use crate::steer::owner::Owners;
 use crate::steer::ring::Peers;
 use crate::time::{TickRate, Ticks};
 
@@ -95,8 +96,9 @@ impl<P: Port> Worker<P> {
             events,
             cells,
         } = channels;
+        let owners = Owners::new(peers.id(), peers.workers());
         let forwarder = Forwarder {
-            lanes: Lanes::new(ports, cells.clone()),
+            lanes: Lanes::new(ports, peers, cells.clone()),
             fib: Arc::new(Fib::default()),
             neighbours: Neighbours::new(config.max_held, config.rate),
             hops: Hops::new(),
@@ -112,7 +114,7 @@ impl<P: Port> Worker<P> {
         let table = ConnTable::new(config.max_connections, config.seed);
         Self {
             config,
-            pipeline: Pipeline::new(forwarder, table, peers, config.rate, now, cells.clone()),
+            pipeline: Pipeline::new(forwarder, table, owners, config.rate, now, cells.clone()),
             commands,
             cells,
             burst: Burst::new(),
@@ -152,7 +154,6 @@ impl<P: Port> Worker<P> {
                 self.pipeline.forwarder.lanes.flush();
             }
         }
-        self.pipeline.send_all_off();
         busy |= self.pipeline.expire_due();
         busy |= self.pipeline.keep_up();
         self.pipeline.forwarder.give_up_waiting();

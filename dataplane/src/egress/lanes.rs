@@ -1,18 +1,20 @@
-//! A worker's ports, with what is on its way out of them. Every frame ends here: sent, punted or discarded, and
-//! counted as such.
+//! A worker's ports and its rings to other workers, with what is on its way out of them. Every frame ends here: sent, punted,
+//! handed off or discarded, and counted as such.
 
 use std::sync::Arc;
 
 use super::Mac;
-use crate::command::PortId;
+use crate::command::{PortId, WorkerId};
 use crate::drop_reason::DropReason;
 use crate::io::{Burst, Frame, Offloads, Port};
 use crate::stats::WorkerCells;
+use crate::steer::ring::{Errand, Origin, Peers};
 use crate::worker::WorkerPort;
 
 /// The ports in order of their ids, and the frames that wait for the end of the burst.
 pub(crate) struct Lanes<P: Port> {
     lanes: Vec<Lane<P>>,
+    peers: Peers<P::Frame>,
     trash: Burst<P::Frame>,
     cells: Arc<WorkerCells>,
 }
@@ -25,16 +27,23 @@ struct Lane<P: Port> {
     mtu: u16,
     /// Times in a row that nothing was received.
     silent: u32,
+    /// Who sends in place of this worker, which cannot.
+    sent_by: Option<WorkerId>,
 }
 
 /// A port that was silent so often in a row may rest while others have work.
 const SILENT: u32 = 64;
 
 impl<P: Port> Lanes<P> {
-    pub(crate) fn new(ports: Vec<WorkerPort<P>>, cells: Arc<WorkerCells>) -> Self {
+    pub(crate) fn new(
+        ports: Vec<WorkerPort<P>>,
+        peers: Peers<P::Frame>,
+        cells: Arc<WorkerCells>,
+    ) -> Self {
         let lanes = ports
             .into_iter()
             .map(|worker_port| Lane {
+                sent_by: worker_port.port.sent_by(),
                 worker_port,
                 out: Burst::new(),
                 out_bytes: 0,
@@ -45,6 +54,7 @@ impl<P: Port> Lanes<P> {
             .collect();
         Self {
             lanes,
+            peers,
             trash: Burst::new(),
             cells,
         }
@@ -178,6 +188,36 @@ impl<P: Port> Lanes<P> {
         self.lanes[usize::from(port.0)].worker_port.port.alloc()
     }
 
+    /// Gives a frame to another worker.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn hand_off(&mut self, to: WorkerId, frame: P::Frame, origin: Origin) {
+        let Err(frame) = self.peers.hand(to, frame, origin) else {
+            return;
+        };
+        self.send_off(to);
+        if let Err(frame) = self.peers.hand(to, frame, origin) {
+            self.discard(frame, DropReason::HandOffFull);
+        }
+    }
+
+    /// How many rings from other workers there are.
+    pub(crate) fn inboxes(&self) -> usize {
+        self.peers.inboxes()
+    }
+
+    /// Takes frames of one origin, at most `most`, out of a ring from another worker, counted.
+    pub(crate) fn receive_handed(
+        &mut self,
+        inbox: usize,
+        burst: &mut Burst<P::Frame>,
+        most: usize,
+    ) -> Option<Origin> {
+        let origin = self.peers.receive(inbox, burst, most)?;
+        self.cells.books.handed_in.add(burst.len() as u64);
+        Some(origin)
+    }
+
     /// Sends all that is queued, and gives the buffers of dropped frames back.
     pub(crate) fn flush(&mut self) {
         for at in 0..self.lanes.len() {
@@ -185,12 +225,20 @@ impl<P: Port> Lanes<P> {
                 self.flush_port(at);
             }
         }
+        let mut from = 0;
+        while let Some(to) = self.peers.awaited(from) {
+            self.send_off(to);
+            from = to.0 + 1;
+        }
         self.empty_trash();
     }
 
     #[inline(never)]
     fn flush_port(&mut self, at: usize) {
         let lane = &mut self.lanes[at];
+        if let Some(to) = lane.sent_by {
+            return self.have_sent(at, to);
+        }
         let books = &self.cells.books;
         let queued = lane.out.len();
         let bytes = std::mem::take(&mut lane.out_bytes);
@@ -205,6 +253,31 @@ impl<P: Port> Lanes<P> {
         if sent < queued {
             books.drops[DropReason::TxFull as usize].add((queued - sent) as u64);
             lane.worker_port.port.free(&mut lane.out);
+        }
+    }
+
+    /// Another worker sends what is queued for a port.
+    #[cold]
+    #[inline(never)]
+    fn have_sent(&mut self, at: usize, to: WorkerId) {
+        let origin = Origin {
+            port: PortId(at as u16),
+            errand: Errand::Send,
+        };
+        let mut out = std::mem::take(&mut self.lanes[at].out);
+        self.lanes[at].out_bytes = 0;
+        for frame in out.drain(..) {
+            self.hand_off(to, frame, origin);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_off(&mut self, to: WorkerId) {
+        let sent = self.peers.flush_to(to);
+        self.cells.books.handed_out.add(sent as u64);
+        while let Some(frame) = self.peers.refused(to) {
+            self.discard(frame, DropReason::HandOffFull);
         }
     }
 

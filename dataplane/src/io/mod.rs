@@ -12,6 +12,8 @@ pub mod rss_nic;
 
 use arrayvec::ArrayVec;
 
+use crate::command::WorkerId;
+
 /// Frames a worker moves at a time.
 pub const BURST: usize = 32;
 
@@ -91,7 +93,7 @@ pub struct Refused {
     pub oversize: u64,
 }
 
-/// One worker's queue pair on one interface.
+/// One worker's queue pair on one interface, or what it has of one.
 pub trait Port: Send {
     /// The frames it moves.
     type Frame: Frame;
@@ -116,6 +118,11 @@ pub trait Port: Send {
     /// What it can do when it sends.
     fn offloads(&self) -> Offloads {
         Offloads::default()
+    }
+
+    /// The worker that sends in place of this port's, which has no transmit queue here: [`Port::tx`] is never called. Asked once.
+    fn sent_by(&self) -> Option<WorkerId> {
+        None
     }
 
     /// What was refused since the last call.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use super::{Arrival, Pipeline};
 use crate::command::{PortId, ServiceEdit, WorkerId};
 use crate::conn::FlowKey;
-use crate::drop_reason::DropReason;
 use crate::io::{BURST, Burst, Port};
 use crate::service::{ServiceKey, ServiceSpec};
 use crate::steer::ring::{Errand, Origin};
@@ -50,7 +49,7 @@ impl<P: Port> Pipeline<P> {
         let first = match self.arrival {
             Arrival::HandedIn => return None,
             Arrival::Received if self.owners.alone() => return None,
-            Arrival::Received => self.peers.id(),
+            Arrival::Received => self.owners.id(),
             Arrival::Sought(first) => first,
         };
         let service = self.service_of(port, answer);
@@ -60,7 +59,7 @@ impl<P: Port> Pipeline<P> {
         if self.arrival == Arrival::Received
             && let Some(owner) = self.owner_of_errors(port, service, answer)
         {
-            return (owner != self.peers.id()).then_some((owner, Errand::Received));
+            return (owner != self.owners.id()).then_some((owner, Errand::Received));
         }
         let next = self.owners.next();
         (service.is_some() && next != first).then_some((next, Errand::Sought { first }))
@@ -81,51 +80,21 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// Gives a frame to another worker at the end of the burst.
-    #[cold]
-    #[inline(never)]
     pub(super) fn hand_off(&mut self, to: WorkerId, port: PortId, frame: P::Frame, errand: Errand) {
         let origin = Origin { port, errand };
-        let Err(frame) = self.peers.hand(to, frame, origin) else {
-            return;
-        };
-        self.send_off(to);
-        if let Err(frame) = self.peers.hand(to, frame, origin) {
-            self.forwarder.lanes.discard(frame, DropReason::HandOffFull);
-        }
-    }
-
-    /// Puts what was handed off into the rings. Between turns nothing waits.
-    #[inline]
-    pub(crate) fn send_all_off(&mut self) {
-        if self.owners.alone() {
-            return;
-        }
-        let mut from = 0;
-        while let Some(to) = self.peers.awaited(from) {
-            self.send_off(to);
-            from = to.0 + 1;
-        }
-    }
-
-    fn send_off(&mut self, to: WorkerId) {
-        let sent = self.peers.flush_to(to);
-        self.cells.books.handed_out.add(sent as u64);
-        while let Some(frame) = self.peers.refused(to) {
-            self.forwarder.lanes.discard(frame, DropReason::HandOffFull);
-        }
+        self.forwarder.lanes.hand_off(to, frame, origin);
     }
 
     /// Walks what other workers handed over: up to a burst from each. Returns whether there was anything.
     pub(crate) fn take_handed_in(&mut self, burst: &mut Burst<P::Frame>) -> bool {
         let mut busy = false;
-        for inbox in 0..self.peers.inboxes() {
+        for inbox in 0..self.forwarder.lanes.inboxes() {
             let mut left = BURST;
             while left > 0
-                && let Some(origin) = self.peers.receive(inbox, burst, left)
+                && let Some(origin) = self.forwarder.lanes.receive_handed(inbox, burst, left)
             {
                 busy = true;
                 left -= burst.len();
-                self.cells.books.handed_in.add(burst.len() as u64);
                 self.walk_handed_in(origin, burst);
             }
         }
@@ -133,15 +102,22 @@ impl<P: Port> Pipeline<P> {
     }
 
     fn walk_handed_in(&mut self, origin: Origin, burst: &mut Burst<P::Frame>) {
+        let port = origin.port;
         self.arrival = match origin.errand {
-            Errand::Received | Errand::FromKernel => Arrival::HandedIn,
+            Errand::Received | Errand::FromKernel | Errand::Send => Arrival::HandedIn,
             Errand::Sought { first } => Arrival::Sought(first),
         };
-        if origin.errand == Errand::FromKernel {
-            self.walk_from_kernel(origin.port, burst);
-        } else {
+        match origin.errand {
             // Who received them has counted their bytes.
-            self.walk_burst(origin.port, burst);
+            Errand::Received | Errand::Sought { .. } => {
+                self.walk_burst(port, burst);
+            }
+            Errand::FromKernel => self.walk_from_kernel(port, burst),
+            Errand::Send => {
+                for frame in burst.drain(..) {
+                    self.forwarder.lanes.send(port, frame);
+                }
+            }
         }
         self.arrival = Arrival::Received;
         self.forwarder.lanes.flush();

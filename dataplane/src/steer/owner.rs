@@ -50,6 +50,11 @@ impl Owners {
         }
     }
 
+    /// Whose view this is.
+    pub fn id(&self) -> WorkerId {
+        self.id
+    }
+
     /// Whether there is nobody else, who could own anything.
     #[inline]
     pub fn alone(&self) -> bool {

@@ -21,7 +21,7 @@ pub const CAPACITY: usize = 1024;
 /// What is known of a frame that is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The port that it was received on, by whomever.
+    /// The port that it was received on, by whomever; or that it shall be sent by.
     pub port: PortId,
     /// Why it is handed over.
     pub errand: Errand,
@@ -34,6 +34,8 @@ pub enum Errand {
     Received,
     /// The kernel sent it, as a reply that may be of the other's connection.
     FromKernel,
+    /// It is finished, and goes out of a port that the one who made it cannot send by.
+    Send,
     /// An ICMP error about a connection that nobody can tell the owner of: it goes round until somebody knows it, at most to the
     /// worker before this one, which received it.
     Sought {

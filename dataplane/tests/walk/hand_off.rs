@@ -73,6 +73,20 @@ fn clients_of_other_methods_stay_where_they_come_in() {
 }
 
 #[test]
+fn who_has_no_transmit_queue_has_another_send() {
+    let mut team = Team::sent_by_the_last(3, Protocol::Tcp);
+    team.each(|rig| {
+        rig.add_server(1, 8080, Method::Nat);
+    });
+    for port in 5000..5020 {
+        serve(&mut team, port, None);
+    }
+    let books = team.workers.iter().map(|rig| &rig.cells.books);
+    let sent: Vec<u64> = books.map(|books| books.tx.read()).collect();
+    assert_eq!(sent, [0, 0, 80]);
+}
+
+#[test]
 fn one_worker_has_nobody_to_hand_off_to() {
     for method in METHODS {
         let mut team = Team::of(1, method);

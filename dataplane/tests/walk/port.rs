@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use allocation_counter::opt_out;
+use sluice_dataplane::command::WorkerId;
 use sluice_dataplane::io::memory::MemoryFrame;
 use sluice_dataplane::io::{Burst, ChecksumRequest, Frame, Port};
 
@@ -52,9 +53,18 @@ pub(crate) struct TestPort {
     /// How many frames `outgoing` may hold before transmit refuses; `None` for no bound.
     pub(crate) tx_room: Option<usize>,
     incoming: VecDeque<TestFrame>,
+    sent_by: Option<WorkerId>,
 }
 
 impl TestPort {
+    /// One by which another worker sends, if any is given.
+    pub(crate) fn sent_by(sent_by: Option<WorkerId>) -> Self {
+        Self {
+            sent_by,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn deliver(&mut self, bytes: &[u8]) {
         self.incoming.push_back(TestFrame::new(bytes));
     }
@@ -74,6 +84,10 @@ impl Port for TestPort {
         let count = burst.len().min(room.saturating_sub(self.outgoing.len()));
         uncounted(|| self.outgoing.extend(burst.drain(..count)));
         count
+    }
+
+    fn sent_by(&self) -> Option<WorkerId> {
+        self.sent_by
     }
 
     fn alloc(&mut self) -> Option<TestFrame> {

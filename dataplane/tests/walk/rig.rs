@@ -7,6 +7,7 @@ use etherparse::{PacketBuilder, SlicedPacket, TcpHeader};
 use rtrb::{Consumer, Producer, RingBuffer};
 use sluice_dataplane::command::{
     Command, ConnFilter, ConnRow, ConnSlice, Envelope, Event, PortId, ServiceEdit, Settings,
+    WorkerId,
 };
 use sluice_dataplane::conn::state::StateName;
 use sluice_dataplane::drop_reason::DropReason;
@@ -60,11 +61,15 @@ pub(crate) fn server(number: u8) -> Ipv4Addr {
 impl Rig {
     /// A TCP or UDP service at `VIP:80`, scheduled by rr, with no servers.
     pub(crate) fn new(protocol: Protocol) -> Self {
-        Self::beside_others(protocol, Peers::none())
+        Self::beside_others(protocol, Peers::none(), None)
     }
 
     /// One of several workers.
-    pub(crate) fn beside_others(protocol: Protocol, peers: Peers<TestFrame>) -> Self {
+    pub(crate) fn beside_others(
+        protocol: Protocol,
+        peers: Peers<TestFrame>,
+        sent_by: Option<WorkerId>,
+    ) -> Self {
         let cells = Arc::new(WorkerCells::new(4, 16));
         let (commands, command_queue) = RingBuffer::new(256);
         let (event_queue, events) = RingBuffer::new(256);
@@ -73,7 +78,7 @@ impl Rig {
             let (worker_end, kernel_end) = punt::rings(64);
             ports.push(WorkerPort {
                 id,
-                port: TestPort::default(),
+                port: TestPort::sent_by(sent_by),
                 punt: Some(worker_end),
             });
             kernel.push(kernel_end);

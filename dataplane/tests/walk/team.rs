@@ -1,6 +1,6 @@
 //! Several workers of one appliance, turned in one thread.
 
-use sluice_dataplane::command::PortId;
+use sluice_dataplane::command::{PortId, WorkerId};
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::io::Frame;
 use sluice_dataplane::service::{Method, Protocol};
@@ -22,8 +22,20 @@ impl Team {
         let workers = peers.into_iter();
         Self {
             workers: workers
-                .map(|peers| Rig::beside_others(protocol, peers))
+                .map(|peers| Rig::beside_others(protocol, peers, None))
                 .collect(),
+        }
+    }
+
+    /// As many, of which only the last one can send.
+    pub(crate) fn sent_by_the_last(workers: u16, protocol: Protocol) -> Self {
+        let last = WorkerId(workers - 1);
+        let workers = mesh(workers, 256).into_iter().map(|peers| {
+            let sent_by = (peers.id() != last).then_some(last);
+            Rig::beside_others(protocol, peers, sent_by)
+        });
+        Self {
+            workers: workers.collect(),
         }
     }
 
