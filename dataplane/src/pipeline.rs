@@ -306,7 +306,7 @@ impl<P: Port> Pipeline<P> {
                 Some(flow) => {
                     let hit = self.table.find(flow.key());
                     if hit.is_none()
-                        && let Some(owner) = self.owner_of_reply(&flow.key())
+                        && let Some(owner) = self.owner_of_reply(port, &flow.key())
                     {
                         self.hand_off(owner, port, frame, Errand::FromKernel);
                         continue;

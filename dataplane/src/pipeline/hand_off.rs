@@ -31,16 +31,17 @@ impl<P: Port> Pipeline<P> {
         }
         let service = self.service_of(port, key);
         let service = service.and_then(|id| self.services.spec(id));
-        self.owners.elsewhere(service.map(|spec| spec.key), key)
+        self.owners
+            .elsewhere(port, service.map(|spec| spec.key), key)
     }
 
     /// The same for what the kernel sends: only replies of a NAT server can be of any connection.
     #[inline]
-    pub(super) fn owner_of_reply(&self, key: &FlowKey) -> Option<WorkerId> {
+    pub(super) fn owner_of_reply(&self, port: PortId, key: &FlowKey) -> Option<WorkerId> {
         if self.owners.alone() || self.arrival != Arrival::Received {
             return None;
         }
-        self.owners.elsewhere(None, key)
+        self.owners.elsewhere(port, None, key)
     }
 
     /// Who else may know the connection that an ICMP error is about; `answer` is the key of a packet of it that goes where the error
@@ -72,7 +73,7 @@ impl<P: Port> Pipeline<P> {
         service: Option<ServiceKey>,
         answer: &FlowKey,
     ) -> Option<WorkerId> {
-        self.owners.of(service, answer).or_else(|| {
+        self.owners.of(port, service, answer).or_else(|| {
             service?;
             let packet = Packet::flow(answer.protocol, &answer.ends());
             self.owners.steering().reaches(port, &packet)

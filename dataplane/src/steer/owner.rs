@@ -3,6 +3,7 @@
 //! | the packet | its owner |
 //! | --- | --- |
 //! | to a service that has a NAT server | [`Steering::owner_of_client`] of its source |
+//! | to any service, by a port that does not spread packets over all workers | the same |
 //! | from a NAT server | [`Steering::owner_of_client`] of its destination |
 //! | from a FULLNAT server to a local address | [`Steering::owner_of_reply`] |
 //! | any other | whoever received it |
@@ -18,7 +19,7 @@ use hashbrown::HashSet;
 
 use super::Steering;
 use super::classes::FIRST_PORT;
-use crate::command::{ServiceEdit, WorkerId};
+use crate::command::{PortId, ServiceEdit, WorkerId};
 use crate::conn::{Endpoint, FlowKey};
 use crate::service::{Method, RealServerSpec, ServiceKey, ServiceSpec};
 
@@ -27,6 +28,8 @@ use crate::service::{Method, RealServerSpec, ServiceKey, ServiceSpec};
 pub struct Owners {
     id: WorkerId,
     steering: Arc<Steering>,
+    /// Services that there are or were.
+    services: Remembered<ServiceKey>,
     /// Services that have or had a NAT server.
     nat_services: Remembered<ServiceKey>,
     /// Addresses of servers that are or were reached by NAT.
@@ -43,6 +46,7 @@ impl Owners {
         Self {
             id,
             steering: Arc::new(Steering::new(workers.max(1), Vec::new())),
+            services: Remembered::default(),
             nat_services: Remembered::default(),
             nat_servers: Remembered::default(),
             fullnat_servers: Remembered::default(),
@@ -71,6 +75,7 @@ impl Owners {
         if self.alone() {
             return;
         }
+        self.services.insert(service.key);
         for laddr in &service.laddrs {
             self.laddrs.insert(*laddr);
         }
@@ -95,14 +100,19 @@ impl Owners {
     }
 
     /// The other worker that owns the connection which a packet with this key is of, or may open: `None` when it is this one, or
-    /// whoever received it. `service` is the one that the packet may open a connection to.
-    pub fn elsewhere(&self, service: Option<ServiceKey>, key: &FlowKey) -> Option<WorkerId> {
-        let owner = self.of(service, key)?;
+    /// whoever received it. `service` is the one that the packet, which came in on `port`, may open a connection to.
+    pub fn elsewhere(
+        &self,
+        port: PortId,
+        service: Option<ServiceKey>,
+        key: &FlowKey,
+    ) -> Option<WorkerId> {
+        let owner = self.of(port, service, key)?;
         (owner != self.id).then_some(owner)
     }
 
     /// The owner of a connection which a packet with this key is of, or may open: `None` for whoever received it.
-    pub fn of(&self, service: Option<ServiceKey>, key: &FlowKey) -> Option<WorkerId> {
+    pub fn of(&self, port: PortId, service: Option<ServiceKey>, key: &FlowKey) -> Option<WorkerId> {
         let (src, dst) = (
             Endpoint::new(key.src, key.src_port),
             Endpoint::new(key.dst, key.dst_port),
@@ -113,12 +123,17 @@ impl Owners {
         if local {
             return Some(self.steering.owner_of_reply(src, dst));
         }
-        let service = service.or_else(|| self.deleted_service(key));
-        if service.is_some_and(|service| self.nat_services.contains(&service)) {
-            return Some(self.steering.owner_of_client(src));
+        match service.or_else(|| self.deleted_service(key)) {
+            Some(service) => {
+                let by_client =
+                    self.nat_services.contains(&service) || !self.steering.shares_out(port);
+                by_client.then(|| self.steering.owner_of_client(src))
+            }
+            None => {
+                let reply = self.nat_servers.contains(&key.src);
+                reply.then(|| self.steering.owner_of_client(dst))
+            }
         }
-        let reply = service.is_none() && self.nat_servers.contains(&key.src);
-        reply.then(|| self.steering.owner_of_client(dst))
     }
 
     /// How packets come to the workers, and who owns them, as long as nothing else is said.
@@ -137,7 +152,7 @@ impl Owners {
             addr: IpAddr::V4(key.dst),
             port: key.dst_port,
         };
-        self.nat_services.contains(&key).then_some(key)
+        self.services.contains(&key).then_some(key)
     }
 }
 
@@ -172,6 +187,8 @@ mod tests {
     use super::*;
     use crate::sched::tests::server;
     use crate::service::{Protocol, ServiceId};
+    use crate::steer::toeplitz::{KEY_LEN, Key, Toeplitz};
+    use crate::steer::{HashTypes, RssPlan, Spread};
 
     const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
     const LADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 253);
@@ -209,9 +226,20 @@ mod tests {
         (spec, addr)
     }
 
+    /// One whose NIC spreads packets over four workers.
+    const PORT: PortId = PortId(0);
+    /// One without RSS.
+    const TAP: PortId = PortId(1);
+
     fn told(workers: u16, method: Method) -> (Owners, Ipv4Addr) {
         let (spec, addr) = service(method);
         let mut owners = Owners::new(WorkerId(0), workers);
+        let toeplitz = Arc::new(Toeplitz::new(Key::symmetric(KEY_LEN)));
+        let table = (0..128).map(|entry| entry % workers).collect();
+        let polled_by = (0..workers).map(WorkerId).collect();
+        let rss = RssPlan::new(toeplitz, HashTypes::EVERY_KIND, table, polled_by).unwrap();
+        let spreads = vec![Spread::Rss(rss), Spread::One(WorkerId(0))];
+        owners.steer(Arc::new(Steering::new(workers, spreads)));
         owners.learn(&spec, ServiceEdit::Created);
         (owners, addr)
     }
@@ -222,8 +250,8 @@ mod tests {
             let (owners, real) = told(workers, Method::Nat);
             let mut count = vec![0u32; usize::from(workers)];
             for port in 0..8000 {
-                let owner = owners.of(Some(WEB), &key(CLIENT, port, VIP, 80));
-                assert_eq!(owner, owners.of(None, &key(real, 80, CLIENT, port)));
+                let owner = owners.of(PORT, Some(WEB), &key(CLIENT, port, VIP, 80));
+                assert_eq!(owner, owners.of(PORT, None, &key(real, 80, CLIENT, port)));
                 count[usize::from(owner.unwrap().0)] += 1;
             }
             let fair = 8000 / u32::from(workers);
@@ -238,20 +266,41 @@ mod tests {
     fn dr_and_fullnat_clients_and_strangers_belong_to_who_received_them() {
         for method in [Method::Dr, Method::Tun, Method::FullNat] {
             let (owners, real) = told(4, method);
-            assert_eq!(owners.of(Some(WEB), &key(CLIENT, 9, VIP, 80)), None);
-            assert_eq!(owners.of(None, &key(real, 80, CLIENT, 9)), None);
+            assert_eq!(owners.of(PORT, Some(WEB), &key(CLIENT, 9, VIP, 80)), None);
+            assert_eq!(owners.of(PORT, None, &key(real, 80, CLIENT, 9)), None);
         }
         let (owners, _) = told(4, Method::Nat);
-        assert_eq!(owners.of(None, &key(CLIENT, 9, VIP, 81)), None);
+        assert_eq!(owners.of(PORT, None, &key(CLIENT, 9, VIP, 81)), None);
+    }
+
+    #[test]
+    fn a_port_that_spreads_nothing_leaves_no_client_to_who_received_it() {
+        for method in [Method::Dr, Method::Tun, Method::FullNat, Method::Nat] {
+            let (mut owners, _) = told(4, method);
+            let owner = |owners: &Owners, service| {
+                let owner = owners.of(TAP, service, &key(CLIENT, 9, VIP, 80));
+                assert_eq!(
+                    owner,
+                    Some(owners.steering.owner_of_client(Endpoint::new(CLIENT, 9)))
+                );
+            };
+            owner(&owners, Some(WEB));
+            // A NAT server more makes no other worker the owner.
+            owners.learn(&service(Method::Nat).0, ServiceEdit::Edited);
+            owner(&owners, Some(WEB));
+            // Nor does the service's end.
+            owner(&owners, None);
+            assert_eq!(owners.of(TAP, None, &key(CLIENT, 9, VIP, 81)), None);
+        }
     }
 
     #[test]
     fn replies_to_a_local_address_go_by_its_port() {
         let (owners, real) = told(3, Method::FullNat);
-        let owner = owners.of(None, &key(real, 80, LADDR, 5002));
+        let owner = owners.of(PORT, None, &key(real, 80, LADDR, 5002));
         let [src, dst] = [(real, 80), (LADDR, 5002)].map(|(addr, port)| Endpoint::new(addr, port));
         assert_eq!(owner, Some(owners.steering().owner_of_reply(src, dst)));
-        assert_eq!(owners.of(None, &key(CLIENT, 80, LADDR, 5002)), None);
+        assert_eq!(owners.of(PORT, None, &key(CLIENT, 80, LADDR, 5002)), None);
     }
 
     #[test]
@@ -262,10 +311,10 @@ mod tests {
         owners.learn(&spec, ServiceEdit::ServerDeleted(gone));
         let client = Endpoint::new(CLIENT, 9);
         for service in [Some(WEB), None] {
-            let owner = owners.of(service, &key(CLIENT, 9, VIP, 80));
+            let owner = owners.of(PORT, service, &key(CLIENT, 9, VIP, 80));
             assert_eq!(owner, Some(owners.steering().owner_of_client(client)));
         }
-        let owner = owners.of(None, &key(real, 80, CLIENT, 9));
+        let owner = owners.of(PORT, None, &key(real, 80, CLIENT, 9));
         assert_eq!(owner, Some(owners.steering().owner_of_client(client)));
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::classes::{FIRST_PORT, PORTS, PortClasses};
 use super::plan::{MOST_CLASSES, default_owners};
-use super::rss::{Addresses, HashTypes, Packet, RssPlan, Transport};
+use super::rss::{HashTypes, Packet, RssPlan};
 use super::toeplitz::{KEY_LEN, Key, Toeplitz};
 use crate::command::{PortId, WorkerId};
 use crate::conn::{Endpoint, Ends};
@@ -58,9 +58,15 @@ impl Steering {
         let hears_servers = |plan: &&RssPlan| !plan.types().intersects(HashTypes::SOURCE);
         let reference = rss().find(hears_servers).or_else(|| rss().next());
         let (toeplitz, owners, types) = match reference {
-            Some(plan) => (
+            Some(plan) if plan.workers().len() >= usize::from(workers) => (
                 Arc::clone(plan.toeplitz()),
                 plan.owners().collect(),
+                plan.types(),
+            ),
+            // Workers without a queue live from what others hand over.
+            Some(plan) => (
+                Arc::clone(plan.toeplitz()),
+                default_owners(plan.table().len() as u16, workers),
                 plan.types(),
             ),
             None => (
@@ -120,6 +126,15 @@ impl Steering {
             .unwrap_or(&Spread::Unknown)
     }
 
+    /// Whether the NIC of a port spreads packets over all workers, so that each may be left to whoever receives it.
+    #[inline]
+    pub fn shares_out(&self, port: PortId) -> bool {
+        match self.spread(port) {
+            Spread::Rss(plan) => plan.workers().len() >= usize::from(self.workers),
+            Spread::One(_) | Spread::Unknown => false,
+        }
+    }
+
     /// The worker that such a packet reaches when it comes in on `port`; `None` where that is not known.
     pub fn reaches(&self, port: PortId, packet: &Packet) -> Option<WorkerId> {
         match self.spread(port) {
@@ -140,30 +155,6 @@ impl Steering {
     #[inline]
     pub fn owner_of_reply(&self, server: Endpoint, local: Endpoint) -> WorkerId {
         self.owner_of_hash(self.hash_reply(server, local))
-    }
-
-    /// A worker for a packet that nobody owns more than another, for ports that do not spread packets themselves: DR and TUN
-    /// balanced all the same.
-    #[inline]
-    pub fn owner_of_packet(&self, packet: &Packet) -> WorkerId {
-        let (src_port, dst_port) = match packet.transport {
-            Transport::Ports { src, dst, .. } => (src, dst),
-            Transport::Fragment | Transport::Other => (0, 0),
-        };
-        let hash = match packet.addresses {
-            Addresses::V4 { src, dst } => {
-                self.hash_ends(Endpoint::new(src, src_port), Endpoint::new(dst, dst_port))
-            }
-            Addresses::V6 { src, dst } => {
-                let mut input = [0; 36];
-                input[..16].copy_from_slice(&src.octets());
-                input[16..32].copy_from_slice(&dst.octets());
-                input[32..34].copy_from_slice(&src_port.to_be_bytes());
-                input[34..].copy_from_slice(&dst_port.to_be_bytes());
-                self.toeplitz.hash(&input)
-            }
-        };
-        self.owner_of_hash(hash)
     }
 
     /// The worker that puts the fragments of a packet together.
@@ -312,7 +303,6 @@ mod tests {
             assert_eq!(port, Some(FIRST_PORT + nth as u16));
         }
         assert_eq!(single.owner_of_client(SERVER), WorkerId(0));
-        assert_eq!(single.owner_of_packet(&tcp(SERVER, SERVER)), WorkerId(0));
     }
 
     #[test]
@@ -320,6 +310,31 @@ mod tests {
         let steering = two_sided(5, 4, HashTypes::EVERY_KIND);
         assert_eq!(steering.local_ports(WorkerId(4)), 0);
         assert_eq!(steering.local_port(WorkerId(4), SERVER, LADDR, 0), None);
+    }
+
+    #[test]
+    fn workers_without_a_queue_own_something_all_the_same() {
+        let can = RssCapabilities {
+            queues: 2,
+            table: 128,
+            hash_types: full(),
+            key_len: 40,
+        };
+        let needs = PortNeeds {
+            can,
+            ..PortNeeds::default()
+        };
+        let rss = plan(&[needs], 5)[0].rss.clone().unwrap();
+        let steering = Steering::new(5, vec![Spread::Rss(rss)]);
+        assert!(!steering.shares_out(PortId(0)));
+        let owned = |worker| {
+            steering
+                .owners()
+                .iter()
+                .filter(|owner| owner.0 == worker)
+                .count()
+        };
+        assert_eq!([0, 1, 2, 3, 4].map(owned), [26, 26, 26, 25, 25]);
     }
 
     #[test]
@@ -368,7 +383,7 @@ mod tests {
         }
 
         #[test]
-        fn clients_fragments_and_packets_have_owners_that_are_there(
+        fn clients_and_fragments_have_owners_that_are_there(
             workers in 1u16..=16,
             ends in any::<(u32, u16, u32, u16)>(),
         ) {
@@ -378,7 +393,6 @@ mod tests {
             for steering in models(workers) {
                 for owner in [
                     steering.owner_of_client(src),
-                    steering.owner_of_packet(&tcp(src, dst)),
                     steering.owner_of_fragment(src.addr, dst.addr, src_port),
                 ] {
                     prop_assert!(owner.0 < workers);

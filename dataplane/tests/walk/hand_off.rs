@@ -61,6 +61,7 @@ fn a_nat_connection_is_one_workers_whoever_receives_its_packets() {
 fn clients_of_other_methods_stay_where_they_come_in() {
     for method in METHODS.into_iter().skip(1) {
         let mut team = Team::of(3, method);
+        team.spread_by_nics();
         for port in 5000..5030 {
             let at = usize::from(port) % 3;
             let handed = serve(&mut team, port, Some(at));
@@ -84,6 +85,25 @@ fn who_has_no_transmit_queue_has_another_send() {
     let books = team.workers.iter().map(|rig| &rig.cells.books);
     let sent: Vec<u64> = books.map(|books| books.tx.read()).collect();
     assert_eq!(sent, [0, 0, 80]);
+}
+
+#[test]
+fn by_ports_that_spread_nothing_a_client_has_one_worker_whatever_the_method() {
+    for method in METHODS {
+        let mut team = Team::of(3, method);
+        for port in (0..60).map(|n| 2000 + n * 997) {
+            let handed = serve(&mut team, port, None);
+            assert!(handed <= 4, "each packet at most once");
+        }
+        assert_eq!(team.connections().iter().sum::<u64>(), 60);
+        assert!(team.connections().iter().all(|count| *count > 0));
+        // All come in by one queue, and the others live from what is handed over.
+        let mut team = Team::of(3, method);
+        for port in (0..60).map(|n| 2000 + n * 997) {
+            serve(&mut team, port, Some(0));
+        }
+        assert!(team.connections().iter().all(|count| *count > 10));
+    }
 }
 
 #[test]
@@ -131,6 +151,7 @@ fn an_error_finds_its_connection_whoever_has_it_and_goes_round_no_more_than_once
         for client_at in 0..3 {
             for error_at in 0..3 {
                 let mut team = Team::of(3, method);
+                team.spread_by_nics();
                 serve(&mut team, 5000, Some(client_at));
                 let router = Ipv4Addr::new(203, 0, 113, 1);
                 let about = tcp(WEB, (CLIENT, 5000), "SA", b"");
@@ -144,6 +165,7 @@ fn an_error_finds_its_connection_whoever_has_it_and_goes_round_no_more_than_once
         }
     }
     let mut team = Team::of(3, Method::FullNat);
+    team.spread_by_nics();
     let stranger = tcp(WEB, (CLIENT, 5000), "SA", b"");
     let wrong = error(Ipv4Addr::new(203, 0, 113, 1), VIP, TOO_LONG, &stranger);
     assert!(team.packet(1, CLIENT_SIDE, &wrong).is_empty());

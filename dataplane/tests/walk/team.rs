@@ -1,10 +1,14 @@
 //! Several workers of one appliance, turned in one thread.
 
-use sluice_dataplane::command::{PortId, WorkerId};
+use std::sync::Arc;
+
+use sluice_dataplane::command::{Command, PortId, WorkerId};
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::io::Frame;
 use sluice_dataplane::service::{Method, Protocol};
 use sluice_dataplane::steer::ring::mesh;
+use sluice_dataplane::steer::toeplitz::{KEY_LEN, Key, Toeplitz};
+use sluice_dataplane::steer::{HashTypes, RssPlan, Spread, Steering};
 
 use crate::rig::*;
 
@@ -52,6 +56,19 @@ impl Team {
             rig.add_server(1, port, method);
         });
         team
+    }
+
+    /// From now on the ports spread packets over all workers, but in a way that software cannot tell for TCP. Before that they spread
+    /// nothing.
+    pub(crate) fn spread_by_nics(&mut self) {
+        let workers = self.workers.len() as u16;
+        let toeplitz = Arc::new(Toeplitz::new(Key::symmetric(KEY_LEN)));
+        let table = (0..128).map(|entry| entry % workers).collect();
+        let polled_by = (0..workers).map(WorkerId).collect();
+        let rss = RssPlan::new(toeplitz, HashTypes::IPV4_UDP, table, polled_by).unwrap();
+        let spreads = vec![Spread::Rss(rss); 2];
+        let steering = Arc::new(Steering::new(workers, spreads));
+        self.each(|rig| rig.command(Command::Steering(Arc::clone(&steering))));
     }
 
     /// Tells every worker the same.
