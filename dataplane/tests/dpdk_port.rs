@@ -40,6 +40,27 @@ fn a_device_that_is_not_there_is_refused_with_a_list_of_those_that_are() {
 }
 
 #[test]
+fn workers_beyond_the_transmit_queues_have_others_send() {
+    in_own_process(
+        "workers_beyond_the_transmit_queues_have_others_send",
+        || {
+            let eal = start(&["net_ring0"]);
+            let pool = pool(&eal);
+            let port = EthPort::open(&eal, &PortConfig::new("net_ring0", 18), &[pool]).unwrap();
+            let senders: Vec<_> = (0..18)
+                .map(|worker| port.queue(worker).unwrap().sent_by())
+                .collect();
+            let own = senders.iter().position(Option::is_some).unwrap();
+            assert!((1..18).contains(&own));
+            for (worker, sender) in senders.iter().enumerate() {
+                let other = WorkerId((worker % own) as u16);
+                assert_eq!(*sender, (worker >= own).then_some(other));
+            }
+        },
+    );
+}
+
+#[test]
 fn what_the_device_cannot_do_is_refused_and_can_be_asked_again() {
     in_own_process(
         "what_the_device_cannot_do_is_refused_and_can_be_asked_again",
@@ -47,20 +68,6 @@ fn what_the_device_cannot_do_is_refused_and_can_be_asked_again() {
             let eal = start(&["net_ring0"]);
             let pool = pool(&eal);
             let config = PortConfig::new("net_ring0", 1);
-
-            let want = PortConfig::new("net_ring0", 17);
-            let error = EthPort::open(&eal, &want, &[pool]).unwrap_err();
-            assert!(
-                matches!(
-                    error,
-                    PortError::TooFewQueues {
-                        want: 17,
-                        have: 1..17,
-                        ..
-                    }
-                ),
-                "{error}"
-            );
 
             let error = EthPort::open(&eal, &PortConfig::new("net_ring0", 0), &[pool]).unwrap_err();
             assert!(matches!(error, PortError::NoQueues { .. }), "{error}");

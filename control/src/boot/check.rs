@@ -69,12 +69,6 @@ impl Boot {
                 pair[0]
             ));
         }
-        if workers.cores.len() > 1 {
-            return Err(
-                "workers.cores: this version runs one worker; a second needs RSS steering"
-                    .to_owned(),
-            );
-        }
         let free = machine
             .cores
             .iter()

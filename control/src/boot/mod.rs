@@ -145,7 +145,7 @@ pub struct Port {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Workers {
-    /// A core for each worker.
+    /// A core for each worker. Each shares nothing with the others, and receives its part of all ports' packets.
     pub cores: Vec<usize>,
     /// The core for everything else; the lowest that no worker has if not given.
     pub control_core: Option<usize>,
@@ -153,7 +153,7 @@ pub struct Workers {
     pub polling: Polling,
     /// Lets workers share a core with each other or with control: tests and small machines.
     pub allow_shared_cores: bool,
-    /// Connections that a worker's table holds. Beside them it has places for 7/16 as many persistence templates.
+    /// Connections that each worker's table holds. Beside them it has places for 7/16 as many persistence templates.
     pub max_connections: usize,
     /// Packets of a worker that may wait for a neighbour's MAC.
     pub max_held: usize,

@@ -186,14 +186,6 @@ fn cores_are_checked_against_the_machine_and_each_other() {
         ("control_core = 9", "there is no core 9"),
         ("cores = [1, 1]", "two workers on core 1"),
         (
-            "cores = [1, 1]\nallow_shared_cores = true",
-            "this version runs one worker; a second needs RSS steering",
-        ),
-        (
-            "cores = [1, 2]",
-            "this version runs one worker; a second needs RSS steering",
-        ),
-        (
             "cores = [1]\ncontrol_core = 1",
             "core 1 belongs to a worker",
         ),

@@ -17,7 +17,8 @@ use sluice_dataplane::punt::tap::{Tap, TapError};
 use sluice_dataplane::punt::thread::{PuntError, PuntOptions, PuntPort, PuntThread};
 use sluice_dataplane::punt::{self, WorkerPunt};
 use sluice_dataplane::stats::{Cell, ServiceCells, WorkerCells};
-use sluice_dataplane::steer::ring::Peers;
+use sluice_dataplane::steer::ring::{self, Peers, mesh};
+use sluice_dataplane::steer::{self, PortNeeds, PortPlan, Side, Steering};
 use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
 use tracing::{info, warn};
 
@@ -75,6 +76,7 @@ struct ReadyWorker {
     config: WorkerConfig,
     ports: Vec<WorkerPort<DpdkPort>>,
     channels: WorkerChannels,
+    peers: Peers<Mbuf>,
 }
 
 /// What must hear of changes on the kernel's side beside the controller.
@@ -96,9 +98,7 @@ impl Appliance {
             pool.socket = eal.worker_socket(worker)?;
             pools.push(Mempool::new(&eal, &pool)?);
         }
-        let queues = eal.workers() as u16;
-        let open = |port: &boot::Port| EthPort::open(&eal, &port_config(port, queues), &pools);
-        let ports = boot.ports.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let ports = open_ports(boot, &eal, &pools)?;
         let (punt, punts) = open_punt(boot, &eal, &ports)?;
         let ports = Arc::new(ports);
         let (links, ready) = workers(boot, &eal, &ports, punts)?;
@@ -126,8 +126,11 @@ impl Appliance {
         Ok((appliance, setup))
     }
 
-    /// Tells the controller of the ports' MACs and MTUs.
+    /// Tells the controller how packets come to the workers, and of the ports' MACs and MTUs.
     pub(super) fn introduce_ports(&self, controller: &mut Controller) {
+        let spread = self.ports.iter().map(|port| port.rss().spread.clone());
+        let steering = Steering::new(self.eal.workers() as u16, spread.collect());
+        controller.steer(Arc::new(steering));
         for (id, port) in (0..).zip(self.ports.iter()) {
             match port.mtu() {
                 Ok(mtu) => controller.port_state(PortId(id), port.mac(), mtu),
@@ -145,9 +148,10 @@ impl Appliance {
                     config,
                     ports,
                     channels,
+                    peers,
                 } = ready;
                 let cells = Arc::clone(&channels.cells);
-                let worker = Worker::new(config, ports, channels, Peers::none(), clock::now());
+                let worker = Worker::new(config, ports, channels, peers, clock::now());
                 info!(
                     worker = number,
                     max_connections = config.max_connections,
@@ -284,18 +288,39 @@ fn tables_mb(boot: &Boot) -> u32 {
     bytes.div_ceil(1 << 20).try_into().unwrap_or(u32::MAX)
 }
 
-/// A worker's frames: all descriptors of its queues, what it holds, and what is on the way to the kernel.
+/// All ports, told to spread what they receive over the workers as far as they can.
+fn open_ports(boot: &Boot, eal: &Eal, pools: &[Mempool]) -> Result<Vec<EthPort>, ApplianceError> {
+    let workers = eal.workers() as u16;
+    let needs = boot.ports.iter().map(|port| {
+        let can = EthPort::capabilities(eal, &port.device)?;
+        Ok(PortNeeds {
+            side: Side::Both,
+            queues: None,
+            can,
+        })
+    });
+    let plans = steer::plan(&needs.collect::<Result<Vec<_>, PortError>>()?, workers);
+    let open = |(port, plan)| EthPort::open(eal, &port_config(port, workers, plan), pools);
+    let ports = boot.ports.iter().zip(plans).map(open);
+    Ok(ports.collect::<Result<Vec<_>, _>>()?)
+}
+
+/// A worker's frames: all descriptors of its queues, what it holds, and what is on the way to the kernel. What it received may lie
+/// in other workers' transmit queues, or on the way to them.
 fn worker_pool(boot: &Boot, worker: usize) -> PoolConfig {
+    let workers = boot.workers.cores.len() as u32;
     let queues = boot.ports.iter().map(|port| {
         let ring = if port.exception.is_some() {
             PUNT_RING as u32
         } else {
             0
         };
-        u32::from(port.rx_descriptors) + u32::from(port.tx_descriptors) + ring
+        u32::from(port.rx_descriptors) + u32::from(port.tx_descriptors) * workers + ring
     });
-    let held = boot.workers.max_held as u32;
-    let frames = queues.sum::<u32>() + held + 2048 + boot.workers.extra_frames;
+    let held = boot.workers.max_held as u32 * workers;
+    let handed = ring::CAPACITY as u32 * (workers - 1);
+    let own = 2048 * workers;
+    let frames = queues.sum::<u32>() + held + handed + own + boot.workers.extra_frames;
     PoolConfig {
         frame_len: frame_len(boot),
         ..PoolConfig::new(format!("worker{worker}"), frames)
@@ -315,14 +340,15 @@ fn frame_len(boot: &Boot) -> u16 {
     needed.max(boot.workers.frame_len.unwrap_or(2048))
 }
 
-fn port_config(port: &boot::Port, queues: u16) -> PortConfig {
+fn port_config(port: &boot::Port, workers: u16, plan: PortPlan) -> PortConfig {
     PortConfig {
+        plan: Some(plan),
         rx_descriptors: port.rx_descriptors,
         tx_descriptors: port.tx_descriptors,
         mtu: port.mtu,
         promiscuous: port.promiscuous,
         checksum_offload: port.checksum_offload,
-        ..PortConfig::new(port.device.as_str(), queues)
+        ..PortConfig::new(port.device.as_str(), workers)
     }
 }
 
@@ -374,7 +400,9 @@ fn workers(
     let limits = Limits::from(boot.limits);
     let max_connections = boot.workers.max_connections;
     let (mut links, mut ready) = (Vec::new(), Vec::new());
-    for (number, (core, mut punts)) in (0..).zip(boot.workers.cores.iter().zip(punts)) {
+    let peers = mesh(eal.workers() as u16, ring::CAPACITY);
+    let each = boot.workers.cores.iter().zip(punts).zip(peers);
+    for (number, ((core, mut punts), peers)) in (0..).zip(each) {
         let (link, channels) = publish::link(Arc::new(limits.cells()));
         let info = WorkerInfo {
             core: *core,
@@ -399,6 +427,7 @@ fn workers(
             },
             ports: queues,
             channels,
+            peers,
         });
     }
     Ok((links, ready))

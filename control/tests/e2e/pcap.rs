@@ -38,7 +38,7 @@ fn a_capture_is_balanced_into_a_capture() {
         .replace("=lan.pcap.out", &format!("={}", inside("lan.pcap.out")))
         .replace("\"pcap.sock\"", "\"SOCKET\"")
         .replace("\"sluice-pcap\"", "\"PREFIX\"")
-        .replace("cores = [1]", &cores());
+        .replace("cores = [1]", &cores(1));
     let netns = Netns::new("pcap");
     let output = home.path().join("lan.pcap.out");
     let daemon = Daemon::spawn_at(&netns, &boot, home).ready();

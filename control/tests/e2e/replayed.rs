@@ -263,7 +263,7 @@ fn boot(director: &Director) -> String {
         "[eal]\nfile_prefix = \"PREFIX\"\nhugepages = \"off\"\nmemory_mb = 128\n\n\
          [workers]\n{}\npolling = \"adaptive\"\nmax_connections = 32768\n\n\
          [rpc]\nsocket = \"SOCKET\"\n",
-        cores()
+        cores(1)
     );
     for (n, side) in SIDES.into_iter().enumerate() {
         let name = interface(side);

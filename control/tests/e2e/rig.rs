@@ -39,8 +39,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// Client and real servers on different sides.
     pub(crate) fn two_arms(servers: usize) -> Self {
+        Self::two_arms_with(servers, 1)
+    }
+
+    /// The same with so many workers.
+    pub(crate) fn two_arms_with(servers: usize, workers: usize) -> Self {
         let (client, appliance, switch) = namespaces();
-        let daemon = Daemon::spawn(&appliance, &boot(&["client", "server"])).ready();
+        let daemon = Daemon::spawn(&appliance, &boot_with(&["client", "server"], workers)).ready();
 
         plug(&appliance, "dt0", &client);
         client.ip(&format!("addr add {CLIENT}/24 dev wire"));
@@ -73,8 +78,13 @@ impl Rig {
 
     /// Everybody on one switch, as direct routing wants it.
     pub(crate) fn one_arm(servers: usize) -> Self {
+        Self::one_arm_with(servers, 1)
+    }
+
+    /// The same with so many workers.
+    pub(crate) fn one_arm_with(servers: usize, workers: usize) -> Self {
         let (client, appliance, switch) = namespaces();
-        let daemon = Daemon::spawn(&appliance, &boot(&["lan"])).ready();
+        let daemon = Daemon::spawn(&appliance, &boot_with(&["lan"], workers)).ready();
 
         plug(&appliance, "dt0", &switch);
         enslave(&switch, "wire");
@@ -196,12 +206,17 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// A boot file for one worker and net_tap ports `dt0`, `dt1` … with the exception interfaces `ex0`, `ex1` …. Little memory, no
 /// hugepages, and a worker that sleeps when idle: the machine has other things to do.
 pub(crate) fn boot(ports: &[&str]) -> String {
+    boot_with(ports, 1)
+}
+
+/// The same for so many workers, which share a core.
+pub(crate) fn boot_with(ports: &[&str], workers: usize) -> String {
     let mut boot = format!(
         r#"
 [eal]
 file_prefix = "PREFIX"
 hugepages = "off"
-memory_mb = 128
+memory_mb = {}
 
 [workers]
 {}
@@ -211,7 +226,8 @@ max_connections = 16384
 [rpc]
 socket = "SOCKET"
 "#,
-        cores()
+        128 * workers,
+        cores(workers)
     );
     for (n, port) in ports.iter().enumerate() {
         boot += &format!(
@@ -227,12 +243,13 @@ exception = "ex{n}"
     boot
 }
 
-/// The lines of `[workers]` that fit this machine.
-pub(crate) fn cores() -> String {
+/// The lines of `[workers]` for so many of them that fit this machine.
+pub(crate) fn cores(workers: usize) -> String {
     let cores = core_affinity::get_core_ids().expect("the cores are known");
     let (control, worker) = (cores[0].id, cores[cores.len() - 1].id);
-    let shared = worker == control;
-    format!("cores = [{worker}]\ncontrol_core = {control}\nallow_shared_cores = {shared}")
+    let shared = worker == control || workers > 1;
+    let each = vec![worker.to_string(); workers].join(", ");
+    format!("cores = [{each}]\ncontrol_core = {control}\nallow_shared_cores = {shared}")
 }
 
 /// The sum rule of the design, for one worker: what came in went out, was dropped or is held.

@@ -6,8 +6,9 @@ use crossbeam::utils::CachePadded;
 use dpdk_sys as sys;
 
 use super::device::{self, Device, Setup};
-use super::queue::{Receive, Sampler};
+use super::queue::{Receive, Sampler, SendQueue};
 use super::{DpdkPort, Eal, Mempool, Socket, rss};
+use crate::command::WorkerId;
 use crate::egress::Mac;
 use crate::io::Offloads;
 use crate::steer::check::{RssCheck, Told};
@@ -25,7 +26,7 @@ const IPV4_MIN_MTU: u16 = 68;
 pub struct PortConfig {
     /// The device: a virtual one's name (`net_tap0`) or a PCI address (`0000:01:00.0`).
     pub device: String,
-    /// How many workers use it. Each sends by a queue of its own.
+    /// How many workers use it. Each sends by a queue of its own, as far as the device has so many; the others have one of those send.
     pub queues: u16,
     /// Receive queues, and how to spread frames over them. `None`: as [`plan`] says for a port alone.
     pub plan: Option<PortPlan>,
@@ -82,18 +83,14 @@ pub enum PortError {
         /// DPDK's complaints.
         said: String,
     },
-    /// Too few queues to send by for all workers.
+    /// The device does not receive or does not send, as it is.
     #[error(
-        "port {port}: the device offers {have} queues to send by and {want} workers need one each; lower the number of workers, or \
-         give the device more queues"
+        "port {port}: the device has no receive queue, or no transmit queue; give it both by its args (net_pcap: rx_pcap= and \
+         tx_pcap=)"
     )]
-    TooFewQueues {
+    DeviceWithoutQueues {
         /// Which port.
         port: String,
-        /// Offered.
-        have: u16,
-        /// Wanted.
-        want: u16,
     },
     /// A port needs at least one queue and one pool.
     #[error("port {port}: at least one queue and one frame pool are needed")]
@@ -217,6 +214,8 @@ pub struct EthPort {
     pools: Vec<Mempool>,
     mac: Mac,
     offloads: Offloads,
+    /// Workers that send for themselves.
+    senders: u16,
     rss: RssCheck,
     /// By worker.
     samples: Vec<Arc<CachePadded<SampleCells>>>,
@@ -271,6 +270,7 @@ impl EthPort {
             pools: pools.to_vec(),
             mac,
             offloads,
+            senders: config.queues.min(setup.tx_queues),
             rss,
             samples: (0..config.queues).map(|_| Arc::default()).collect(),
         })
@@ -286,7 +286,7 @@ impl EthPort {
         device::socket(eal, device)
     }
 
-    /// A worker's end, to be moved to the worker: the transmit queue of that number, and the receive queues that are its own, which may be
+    /// A worker's end, to be moved to the worker: the transmit queue of that number, if there is one, and the receive queues that are its own, which may be
     /// none. `Err` when there are not so many workers or somebody has it.
     pub fn queue(&self, queue: u16) -> Result<DpdkPort, PortError> {
         self.device.claim(queue)?;
@@ -302,10 +302,17 @@ impl EthPort {
         Ok(DpdkPort::new(
             Arc::clone(&self.device),
             Receive::new(own.collect(), sampler),
-            queue,
+            self.send_queue(queue),
             pool,
             self.offloads,
         ))
+    }
+
+    fn send_queue(&self, number: u16) -> SendQueue {
+        SendQueue {
+            number,
+            sent_by: (number >= self.senders).then(|| WorkerId(number % self.senders)),
+        }
     }
 
     /// The device's name.
@@ -392,13 +399,8 @@ fn check_limits(
     pools: &[Mempool],
 ) -> Result<(), PortError> {
     let port = || config.device.clone();
-    let have = info.max_tx_queues;
-    if have < config.queues || info.max_rx_queues == 0 {
-        return Err(PortError::TooFewQueues {
-            port: port(),
-            have,
-            want: config.queues,
-        });
+    if info.max_tx_queues == 0 || info.max_rx_queues == 0 {
+        return Err(PortError::DeviceWithoutQueues { port: port() });
     }
     // Some devices say that they can do less than IPv4 allows (RFC 791, section 3.2).
     let min = info.min_mtu.max(IPV4_MIN_MTU);
@@ -460,7 +462,7 @@ fn setup(
     Setup {
         rx_queues,
         // Some devices have pairs of queues only.
-        tx_queues: rx_queues.min(info.max_tx_queues).max(config.queues),
+        tx_queues: rx_queues.max(config.queues).min(info.max_tx_queues),
         rx_descriptors: config.rx_descriptors,
         tx_descriptors: config.tx_descriptors,
         mtu: config.mtu,

@@ -9,6 +9,7 @@ use dpdk_sys as sys;
 use super::device::Device;
 use super::mbuf::{forget_front, free_all};
 use super::{Mbuf, Mempool};
+use crate::command::WorkerId;
 use crate::io::{Burst, Frame, Offloads, Port, Refused};
 use crate::steer::RssPlan;
 use crate::steer::sample::{SampleCells, agrees};
@@ -23,10 +24,18 @@ const SAMPLED: u32 = 1024;
 pub struct DpdkPort {
     device: Arc<Device>,
     receive: Receive,
-    queue: u16,
+    send: SendQueue,
     pool: Mempool,
     offloads: Offloads,
     refused: Refused,
+}
+
+/// What frames are sent by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SendQueue {
+    pub(super) number: u16,
+    /// There is no queue of that number: this worker sends.
+    pub(super) sent_by: Option<WorkerId>,
 }
 
 /// What frames are received from.
@@ -105,23 +114,23 @@ impl DpdkPort {
     pub(super) fn new(
         device: Arc<Device>,
         receive: Receive,
-        queue: u16,
+        send: SendQueue,
         pool: Mempool,
         offloads: Offloads,
     ) -> Self {
         Self {
             device,
             receive,
-            queue,
+            send,
             pool,
             offloads,
             refused: Refused::default(),
         }
     }
 
-    /// Which of the device's ends it is: the number of its transmit queue.
+    /// Which of the device's ends it is: the number of its transmit queue, if it has one.
     pub fn queue(&self) -> u16 {
-        self.queue
+        self.send.number
     }
 
     /// Appends what waits in a queue, as far as there is room.
@@ -186,6 +195,7 @@ impl Port for DpdkPort {
 
     #[inline]
     fn tx(&mut self, burst: &mut Burst<Mbuf>) -> usize {
+        debug_assert!(self.send.sent_by.is_none(), "there is a queue to send by");
         // At most BURST.
         let count = burst.len() as u16;
         let send = if self.offloads == Offloads::default() {
@@ -198,7 +208,7 @@ impl Port for DpdkPort {
         unsafe {
             let sent = send(
                 self.device.id(),
-                self.queue,
+                self.send.number,
                 burst.as_mut_ptr().cast(),
                 count,
             );
@@ -221,6 +231,10 @@ impl Port for DpdkPort {
         self.offloads
     }
 
+    fn sent_by(&self) -> Option<WorkerId> {
+        self.send.sent_by
+    }
+
     fn refused(&mut self) -> Refused {
         std::mem::take(&mut self.refused)
     }
@@ -228,12 +242,17 @@ impl Port for DpdkPort {
 
 impl Drop for DpdkPort {
     fn drop(&mut self) {
-        self.device.release(self.queue);
+        self.device.release(self.send.number);
     }
 }
 
 impl fmt::Debug for DpdkPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DpdkPort({}, queue {})", self.device.name(), self.queue)
+        write!(
+            f,
+            "DpdkPort({}, queue {})",
+            self.device.name(),
+            self.send.number
+        )
     }
 }
