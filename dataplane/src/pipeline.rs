@@ -19,7 +19,7 @@ use crate::conn::local_ports::LocalPorts;
 use crate::conn::state::{State, TcpTables, TimeoutTable, Viewpoint};
 use crate::conn::template::{Ending, Template, Templates};
 use crate::conn::timer::TimerWheel;
-use crate::conn::{Conn, ConnId, ConnTable, Control, Direction, Guess, Half, Hash, Hit};
+use crate::conn::{Bucket, Conn, ConnId, ConnTable, Control, Direction, Guess, Half, Hash, Hit};
 use crate::drop_reason::DropReason;
 use crate::egress::HopRef;
 use crate::forward::{Forwarder, Plan};
@@ -92,6 +92,7 @@ struct Opened<F> {
 struct Pending {
     kind: Kind,
     hash: Hash,
+    bucket: Bucket,
     guess: Guess,
 }
 
@@ -111,6 +112,7 @@ impl Pending {
     /// A frame of which nothing is known.
     const UNUSUAL: Self = Self {
         hash: Hash::NONE,
+        bucket: Bucket::NONE,
         guess: Guess::NONE,
         kind: Kind::Unusual,
     };
@@ -210,7 +212,7 @@ impl<P: Port> Pipeline<P> {
             packet.kind = match usual(frame, mac) {
                 Some(usual) => {
                     packet.hash = self.table.hash(usual.protocol(), usual.ends());
-                    self.table.prefetch(packet.hash);
+                    packet.bucket = self.table.prefetch(packet.hash);
                     if usual.is_plain() {
                         Kind::Plain
                     } else {
@@ -223,7 +225,7 @@ impl<P: Port> Pipeline<P> {
         let pieces = &mut pending[..burst.len()];
         for packet in &mut *pieces {
             if packet.kind > Kind::Unusual {
-                packet.guess = self.table.guess(packet.hash);
+                packet.guess = self.table.guess(packet.hash, packet.bucket);
             }
         }
         let went = self.whole_way(burst, pieces);

@@ -15,7 +15,7 @@ pub mod timer;
 
 pub use connection::{Conn, Control, Delta, Endpoint, NewConn};
 pub use key::{Direction, Ends, FlowKey};
-pub use table::{ConnId, ConnTable, Guess, Half, Hash, Hit};
+pub use table::{Bucket, ConnId, ConnTable, Guess, Half, Hash, Hit};
 
 /// Bytes that the connections of a worker take, with their timers and templates: all of it is allocated when the worker starts.
 pub fn bytes_for(max_connections: usize) -> usize {

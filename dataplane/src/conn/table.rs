@@ -41,6 +41,15 @@ impl Hash {
     pub(crate) const NONE: Self = Self(Place::NONE);
 }
 
+/// Where a hash is looked up first.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket(u32);
+
+impl Bucket {
+    /// The first: where no hash was.
+    pub(crate) const NONE: Self = Self(0);
+}
+
 /// A connection found, and which of its keys it was found by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hit {
@@ -173,16 +182,16 @@ impl ConnTable {
         Hash(self.index.place(fold(mixed ^ c, 0x9e37_79b9_7f4a_7c15)))
     }
 
-    /// Hints that `hash` will be looked up soon.
-    #[inline]
-    pub fn prefetch(&self, hash: Hash) {
-        self.index.prefetch(hash.0);
+    /// Hints that `hash` will be looked up soon. Returns where, for [`ConnTable::guess`].
+    #[inline(always)]
+    pub fn prefetch(&self, hash: Hash) -> Bucket {
+        Bucket(self.index.prefetch(hash.0))
     }
 
-    /// The connection that `hash` likely leads to, which is hinted to be read soon.
+    /// The connection that `hash` likely leads to, which is hinted to be read soon. `bucket` was returned for this hash.
     #[inline(always)]
-    pub fn guess(&self, hash: Hash) -> Guess {
-        let Some(reference) = self.index.candidate(hash.0) else {
+    pub fn guess(&self, hash: Hash, bucket: Bucket) -> Guess {
+        let Some(reference) = self.index.candidate(hash.0, bucket.0) else {
             return Guess::NONE;
         };
         let guess = Guess(reference.value());
