@@ -38,8 +38,8 @@ impl Appliance {
     ) -> anyhow::Result<Self> {
         let boot = boot_file(scenario, &STEADY, place);
         let mut daemon = Daemon::start(binary, &boot, &place.socket, folder)?;
-        let wanted = u64::from(scenario.flows);
-        let patience = PATIENCE + Duration::from_micros(50) * scenario.flows;
+        let wanted = u64::from(scenario.connections());
+        let patience = PATIENCE + Duration::from_micros(50) * scenario.connections();
         daemon
             .await_worker(patience, |_, worker| worker.connections == wanted)
             .with_context(|| format!("{scenario}: {wanted} connections are awaited"))?;
@@ -83,7 +83,7 @@ impl Appliance {
         first: &WorkerStats,
         last: &WorkerStats,
     ) -> anyhow::Result<()> {
-        let flows = u64::from(self.scenario.flows);
+        let wanted = u64::from(self.scenario.connections());
         ensure!(
             before.drops == after.drops,
             "packets were dropped: {:?}, before {:?}",
@@ -93,8 +93,8 @@ impl Appliance {
         for worker in [&before.worker, first, last, &after.worker] {
             let connections = worker.connections;
             ensure!(
-                connections == flows,
-                "{connections} connections instead of {flows}"
+                connections == wanted,
+                "{connections} connections instead of {wanted}"
             );
             let sources = worker.rx + worker.from_kernel + worker.generated;
             let sinks = worker.tx + worker.punted + worker.held + worker.dropped;
@@ -109,8 +109,8 @@ impl Appliance {
         let service = services.services.first().context("no service")?;
         let made = service.stats.conns;
         ensure!(
-            made == flows,
-            "{made} connections were made instead of {flows}"
+            made == wanted,
+            "{made} connections were made instead of {wanted}"
         );
         let active: u64 = service
             .real_servers
@@ -118,8 +118,8 @@ impl Appliance {
             .map(|server| server.active)
             .sum();
         ensure!(
-            active == flows,
-            "{active} connections are established of {flows}"
+            active == wanted,
+            "{active} connections are established of {wanted}"
         );
         Ok(())
     }

@@ -64,10 +64,7 @@ pub struct Churn {
 impl Churn {
     /// One with [`LIVE`] connections, all of which came the same way.
     pub fn new(method: Method) -> anyhow::Result<Self> {
-        let scenario = Scenario {
-            method,
-            flows: LIVE as u32,
-        };
+        let scenario = Scenario::of_connections(method, LIVE as u32);
         let (worker, cells, now) = assemble(&scenario, &SERVICE, ChurnPort::new)?;
         let mut churn = Self {
             worker,

@@ -51,7 +51,8 @@ const MAX_HELD: u32 = 1024;
 pub struct Scenario {
     /// How packets get to servers.
     pub method: Method,
-    /// Connections, all established.
+    /// Flows: packets that differ in their ends (RFC 2722, one-way), each a frame of the file that is replayed. A connection is one
+    /// flow, or one in each direction where both come through us.
     pub flows: u32,
 }
 
@@ -61,19 +62,32 @@ impl Scenario {
         matches!(self.method, Method::Nat | Method::FullNat)
     }
 
-    /// Packets in the file that is replayed.
-    pub fn packets(&self) -> u32 {
-        self.flows * if self.both_directions() { 2 } else { 1 }
+    /// One with so many connections.
+    pub fn of_connections(method: Method, connections: u32) -> Self {
+        let one = Self { method, flows: 1 };
+        Self {
+            method,
+            flows: connections * one.flows_each(),
+        }
+    }
+
+    /// Connections, all established.
+    pub fn connections(&self) -> u32 {
+        self.flows / self.flows_each()
+    }
+
+    fn flows_each(&self) -> u32 {
+        if self.both_directions() { 2 } else { 1 }
     }
 
     /// Connections that the table is made for: the appliance's default, or more.
     pub fn max_connections(&self) -> u32 {
-        self.flows.next_power_of_two().max(1 << 20)
+        self.connections().next_power_of_two().max(1 << 20)
     }
 
     /// Frames that net_pcap keeps.
     pub fn extra_frames(&self) -> u32 {
-        self.packets() + 1024
+        self.flows + 1024
     }
 
     /// All frames of the appliance's pool, for testpmd to have as many.

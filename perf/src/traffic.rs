@@ -33,13 +33,13 @@ impl Traffic {
     /// Makes the frames, and with that opens and establishes the connections in `walk`.
     pub fn new(scenario: &Scenario, walk: &mut Walk) -> anyhow::Result<Self> {
         let client_macs = (ROUTER_MAC, WIRE_MAC);
-        let mut flows: Vec<u32> = (0..scenario.flows).collect();
+        let mut flows: Vec<u32> = (0..scenario.connections()).collect();
         shuffle(&mut flows, 1);
         let syn = |flow| frame::tcp(client_macs, client(flow), VIP, SYN, flow);
         let opening: Arc<[Wire]> = flows.into_iter().map(syn).collect();
         let forwarded = walk.forward(&opening).context("opening connections")?;
 
-        let mut ends: Vec<_> = (0..scenario.flows)
+        let mut ends: Vec<_> = (0..scenario.connections())
             .map(|flow| (client_macs, client(flow), VIP))
             .collect();
         if scenario.both_directions() {
@@ -58,7 +58,7 @@ impl Traffic {
 
     /// Frames of clients only, with no opening ones, to more than one service: `vip` says to which one a flow goes.
     pub fn of_clients(scenario: &Scenario, vip: impl Fn(u32) -> SocketAddrV4) -> Self {
-        let mut flows: Vec<u32> = (0..scenario.flows).collect();
+        let mut flows: Vec<u32> = (0..scenario.connections()).collect();
         shuffle(&mut flows, 2);
         let macs = (ROUTER_MAC, WIRE_MAC);
         let ack = |(number, flow)| frame::tcp(macs, client(flow), vip(flow), ACK, number);
@@ -116,10 +116,10 @@ mod tests {
     #[test]
     fn every_method_forwards_every_frame_of_every_flow() {
         for method in [Method::Dr, Method::Tun, Method::Nat, Method::FullNat] {
-            let scenario = Scenario { method, flows: 500 };
+            let scenario = Scenario::of_connections(method, 500);
             let mut walk = Walk::new(&scenario).unwrap();
             let traffic = Traffic::new(&scenario, &mut walk).unwrap();
-            assert_eq!(traffic.steady.len(), scenario.packets() as usize);
+            assert_eq!(traffic.steady.len(), scenario.flows as usize);
             let out = walk.forward(&traffic.steady).unwrap();
             let numbers: HashSet<u32> = out
                 .iter()

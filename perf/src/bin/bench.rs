@@ -22,7 +22,7 @@ use sluice_perf::scenario::{Place, Scenario, count, name};
 use sluice_perf::single::{Single, Turns};
 use sluice_perf::suite::rig::Rig;
 use sluice_perf::suite::{self, Question};
-use sluice_perf::targets::Target;
+use sluice_perf::targets::{TWO_WAY_FLOWS, Target};
 use sluice_perf::testpmd::{self, Mode, Testpmd};
 use sluice_perf::timing::{Window, load, median};
 use sluice_perf::traffic::Traffic;
@@ -34,14 +34,14 @@ const WARM_UP: Duration = Duration::from_millis(150);
 /// Hugepages beyond what one program needs: others may run.
 const SLACK_MB: u64 = 256;
 
-/// The most connections in one table that are looked at, in one method.
+/// The most flows that are looked at, in one method.
 const MOST_FLOWS: u32 = 4_000_000;
 
 /// Measures the appliance beside testpmd on one core and judges it by its targets.
 #[derive(Parser)]
 struct Options {
-    /// Numbers of connections.
-    #[arg(long, value_delimiter = ',', default_values_t = [1000, 100_000, 1_000_000, MOST_FLOWS])]
+    /// Numbers of flows: a connection is one, or with NAT and FULLNAT two, one in each direction.
+    #[arg(long, value_delimiter = ',', default_values_t = [1000, 100_000, TWO_WAY_FLOWS, 1_000_000, MOST_FLOWS])]
     flows: Vec<u32>,
 
     /// Methods: dr, tun, nat, fullnat.
@@ -207,9 +207,10 @@ impl Bench {
                     method,
                     flows: *flows,
                 })?;
-                if u64::from(*flows) == LIVE {
+                let connections = prepared.scenario.connections();
+                if u64::from(connections) == LIVE {
                     connection_bytes =
-                        Some(prepared.walk.connection_bytes() as f64 / f64::from(*flows));
+                        Some(prepared.walk.connection_bytes() as f64 / f64::from(connections));
                 }
                 settings.command_lines.push(format!(
                     "{}: sluiced with {} MB of DPDK's memory, {} frames, room for {} connections",
@@ -232,7 +233,7 @@ impl Bench {
                     median(row.macswap.iter().map(Window::ns_per_packet)),
                     row.ratio(&row.macswap)
                 );
-                targets.push(Target::ratio(&row.scenario, row.ratio(&row.macswap)));
+                targets.extend(Target::ratio(&row.scenario, row.ratio(&row.macswap)));
                 rows.push(row);
             }
         }
@@ -432,10 +433,17 @@ fn remove_runtime_folder(file_prefix: &str) {
 
 /// The methods looked at with so many flows: only the first, where there are very many.
 fn in_table(flows: u32, methods: &[Method]) -> Vec<Method> {
-    let wanted = if flows >= MOST_FLOWS {
+    let two_way = |method: &&Method| {
+        let scenario = Scenario {
+            method: **method,
+            flows,
+        };
+        flows != TWO_WAY_FLOWS || scenario.both_directions()
+    };
+    let most = if flows >= MOST_FLOWS {
         1
     } else {
         methods.len()
     };
-    methods.iter().copied().take(wanted).collect()
+    methods.iter().filter(two_way).copied().take(most).collect()
 }

@@ -143,7 +143,7 @@ fn established(report: &Report) -> String {
         rows_table(report)
     );
     let lead = format!(
-        "One worker, {}-byte frames, flows in random order; {} rounds of {} ms, in turns with testpmd on the same file.",
+        "One worker, {}-byte frames. Flows are packets that differ in their ends, in random order; a connection is one, with NAT and FULLNAT two, one in each direction. {} rounds of {} ms, in turns with testpmd on the same file.",
         report.settings.frame_bytes, report.settings.rounds, report.settings.window_ms
     );
     section("Established connections", &lead, &body)

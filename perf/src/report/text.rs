@@ -92,7 +92,8 @@ impl Report {
         }
         writeln!(
             text,
-            "instructions: of the walk in memory, without a driver (callgrind); disturbed: others took the core for more than {:.0} % of a window",
+            "flows are packets that differ in their ends; a connection is one, with NAT and FULLNAT two, one in each direction\n\
+             instructions: of the walk in memory, without a driver (callgrind); disturbed: others took the core for more than {:.0} % of a window",
             DISTURBED * 100.0
         )
     }

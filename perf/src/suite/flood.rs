@@ -15,7 +15,7 @@ use crate::scenario::{ROUTER_MAC, Scenario, VIP, WIRE_MAC, name};
 use crate::traffic::{self, Traffic};
 use crate::walk::Walk;
 
-const FLOWS: u32 = 50_000;
+const CONNECTIONS: u32 = 50_000;
 
 /// Connections that the table has room for: fewer than there are SYNs.
 const ROOM: u32 = 1 << 19;
@@ -43,15 +43,12 @@ pub fn run(rig: &Rig<'_>, rounds: usize, cpu: Duration) -> anyhow::Result<Experi
         lines: Vec::new(),
     };
     for method in [Method::Dr, Method::FullNat] {
-        let scenario = Scenario {
-            method,
-            flows: FLOWS,
-        };
+        let scenario = Scenario::of_connections(method, CONNECTIONS);
         let mut walk = Walk::new(&scenario)?;
         let traffic = Traffic::new(&scenario, &mut walk)?;
         let mut boot = Boot::of(&scenario, &rig.place())?;
         // The table is full whatever the flood does: so it is as full at the end of a window as at its beginning.
-        let packets = scenario.packets() * (1 + FLOOD);
+        let packets = scenario.flows * (1 + FLOOD);
         boot.set("workers", "max_connections", i64::from(ROOM));
         boot.set("workers", "extra_frames", i64::from(packets + 1024));
         boot.set_room(200, scenario.frames() + packets);
@@ -66,7 +63,7 @@ pub fn run(rig: &Rig<'_>, rounds: usize, cpu: Duration) -> anyhow::Result<Experi
             let (share, wanted) = if flooded {
                 (1.0 / f64::from(1 + FLOOD), u64::from(ROOM))
             } else {
-                (1.0, u64::from(FLOWS))
+                (1.0, u64::from(CONNECTIONS))
             };
             for _ in 0..rounds {
                 let mut daemon = rig.start(&boot, wanted)?;
@@ -77,8 +74,8 @@ pub fn run(rig: &Rig<'_>, rounds: usize, cpu: Duration) -> anyhow::Result<Experi
                 experiment.push(name(method), at, window.mpps() * share);
                 let known = established(&rig.place().socket)?;
                 ensure!(
-                    known == FLOWS as usize,
-                    "{known} of {FLOWS} connections are established"
+                    known == CONNECTIONS as usize,
+                    "{known} of {CONNECTIONS} connections are established"
                 );
                 rig.stop(daemon)?;
             }
@@ -91,7 +88,7 @@ pub fn run(rig: &Rig<'_>, rounds: usize, cpu: Duration) -> anyhow::Result<Experi
 fn established(socket: &Path) -> anyhow::Result<usize> {
     let mut client = UnixClient::new(socket, ANSWER);
     let mut count = 0;
-    for address in traffic::client_addresses(FLOWS) {
+    for address in traffic::client_addresses(CONNECTIONS) {
         let mut request = ConnectionList {
             client: Some(address),
             limit: Some(10_000),

@@ -58,7 +58,7 @@ pub fn start(rig: &Rig<'_>, services: u32) -> anyhow::Result<Daemon> {
     let mut daemon = rig.start(&boot(rig, services)?, 0)?;
     let socket = rig.place().socket;
     fill(&socket, services).context("adding services")?;
-    let wanted = u64::from(SCENARIO.flows);
+    let wanted = u64::from(SCENARIO.connections());
     daemon
         .await_worker(PATIENCE, |_, worker| worker.connections == wanted)
         .with_context(|| format!("{wanted} connections are awaited"))?;

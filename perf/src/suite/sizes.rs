@@ -9,7 +9,7 @@ use crate::scenario::{METHODS, Scenario, name};
 use crate::traffic::Traffic;
 use crate::walk::Walk;
 
-const FLOWS: u32 = 10_000;
+const CONNECTIONS: u32 = 10_000;
 
 /// Bytes of frames, without the frame check sequence.
 const SIZES: [usize; 6] = [64, 128, 256, 512, 1024, 1514];
@@ -33,10 +33,7 @@ pub fn run(rig: &Rig<'_>, rounds: usize, cpu: Duration) -> anyhow::Result<Experi
         [[64; 7].as_slice(), &[590; 4], &[1514]].concat(),
     );
     for method in METHODS {
-        let scenario = Scenario {
-            method,
-            flows: FLOWS,
-        };
+        let scenario = Scenario::of_connections(method, CONNECTIONS);
         let mut walk = Walk::new(&scenario)?;
         let traffic = Traffic::new(&scenario, &mut walk)?;
         let mut boot = Boot::of(&scenario, &rig.place())?;
@@ -50,7 +47,7 @@ pub fn run(rig: &Rig<'_>, rounds: usize, cpu: Duration) -> anyhow::Result<Experi
                 steady.map(|(frame, size)| frame::grown(frame, size)),
             )?;
             for _ in 0..rounds {
-                let mut daemon = rig.start(&boot, FLOWS.into())?;
+                let mut daemon = rig.start(&boot, CONNECTIONS.into())?;
                 let window = window(&mut daemon, cpu, &[])?;
                 experiment.push(name(method), size, window.mpps());
                 rig.stop(daemon)?;
