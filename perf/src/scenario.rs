@@ -250,9 +250,27 @@ socket = "{socket}"
 }
 
 /// The rest of a boot file: addresses, neighbours and the service, with clients behind one port and servers behind the other.
-pub fn network((clients, servers): (&str, &str), method: Method, service: &Balanced) -> String {
+pub fn network(ports: (&str, &str), method: Method, service: &Balanced) -> String {
     let (vip, laddrs) = (VIP, laddrs(method));
     let method = format!("{method:?}").to_lowercase();
+    let mut text = surroundings(ports);
+    let _ = write!(
+        text,
+        "\n[[service]]\nprotocol = \"{}\"\naddress = \"{vip}\"\nscheduler = \"{}\"\nladdrs = {laddrs:?}\n",
+        service.protocol, service.scheduler
+    );
+    text.extend((0..SERVERS).map(|n| {
+        let address = server(n);
+        let weight = (service.weight)(n);
+        format!(
+            "\n[[service.real_server]]\naddress = \"{address}:80\"\nmethod = \"{method}\"\nweight = {weight}\n"
+        )
+    }));
+    text
+}
+
+/// Addresses and neighbours, without any service.
+pub fn surroundings((clients, servers): (&str, &str)) -> String {
     let mut text = format!(
         r#"
 [[static.address]]
@@ -277,7 +295,7 @@ port = "{clients}"
 address = "10.0.0.253"
 mac = "{ROUTER_MAC}"
 "#,
-        vip = vip.ip(),
+        vip = VIP.ip(),
     );
     let neighbours = (0..SERVERS).map(server).map(|address| {
         let mac = server_mac(address);
@@ -286,18 +304,6 @@ mac = "{ROUTER_MAC}"
         )
     });
     text.extend(neighbours);
-    let _ = write!(
-        text,
-        "\n[[service]]\nprotocol = \"{}\"\naddress = \"{vip}\"\nscheduler = \"{}\"\nladdrs = {laddrs:?}\n",
-        service.protocol, service.scheduler
-    );
-    text.extend((0..SERVERS).map(|n| {
-        let address = server(n);
-        let weight = (service.weight)(n);
-        format!(
-            "\n[[service.real_server]]\naddress = \"{address}:80\"\nmethod = \"{method}\"\nweight = {weight}\n"
-        )
-    }));
     text
 }
 

@@ -4,7 +4,7 @@ use sluice_control::api::Method;
 use sluice_dataplane::command::PortId;
 use sluice_dataplane::steer::Side;
 
-use crate::scenario::{Balanced, network};
+use crate::scenario::{Balanced, network, surroundings};
 
 /// Ways to cable an appliance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,11 +77,16 @@ impl Cabling {
 
     /// The rest of a boot file: addresses, neighbours and a service.
     pub fn network(self, method: Method, service: &Balanced) -> String {
+        network(self.sides(), method, service)
+    }
+
+    /// The same without the service.
+    pub fn surroundings(self) -> String {
+        surroundings(self.sides())
+    }
+
+    fn sides(self) -> (&'static str, &'static str) {
         let name = |port: PortId| self.names()[usize::from(port.0)];
-        network(
-            (name(self.clients()), name(self.servers())),
-            method,
-            service,
-        )
+        (name(self.clients()), name(self.servers()))
     }
 }

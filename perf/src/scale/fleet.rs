@@ -42,6 +42,8 @@ pub struct Plan {
     pub model: Model,
     /// Where clients and real servers are.
     pub cabling: Cabling,
+    /// Whether the first worker gets half of the redirection tables beside its share.
+    pub skewed: bool,
     /// Connections that each worker's table holds.
     pub max_connections: usize,
 }
@@ -117,7 +119,7 @@ impl Fleet {
         let (mut nics, queues): (Vec<_>, Vec<_>) = (0..plan.cabling.ports())
             .map(|_| RssNic::new(plan.model, plan.workers, QUEUE))
             .unzip();
-        let steering = Arc::new(steering::program(&mut nics, plan.cabling, plan.workers)?);
+        let steering = Arc::new(steering::program(&mut nics, plan)?);
         let mut queues: Vec<_> = queues.into_iter().map(Vec::into_iter).collect();
         let peers = ring::mesh(u16::try_from(plan.workers)?, ring::CAPACITY);
         let (mut workers, mut links, mut cells) = (Vec::new(), Vec::new(), Vec::new());
@@ -230,6 +232,11 @@ impl Fleet {
             }
         }
         anyhow::bail!("the workers do not come to rest");
+    }
+
+    /// Lets so many nanoseconds pass, all at once.
+    pub fn pass(&mut self, ns: u64) {
+        self.now = Ticks(self.now.0 + ns);
     }
 
     /// Lets time pass, in steps that workers turn in.

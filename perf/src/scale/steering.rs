@@ -1,5 +1,7 @@
 //! Telling NICs in process what the appliance's plan for them says.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use sluice_dataplane::command::{PortId, WorkerId};
 use sluice_dataplane::io::rss_nic::{Ends, KEY_LEN, Model, Rss, RssNic};
@@ -7,17 +9,13 @@ use sluice_dataplane::steer::{
     HashTypes, PortNeeds, RssCapabilities, RssPlan, Spread, Steering, plan,
 };
 
-use super::cabling::Cabling;
+use super::fleet::Plan;
 
-/// Programs the NICs of an appliance with so many workers, and says how packets come to these.
-pub(super) fn program(
-    nics: &mut [RssNic],
-    cabling: Cabling,
-    workers: usize,
-) -> anyhow::Result<Steering> {
-    let workers = u16::try_from(workers).context("too many workers")?;
+/// Programs the NICs of a fleet and says how packets come to its workers.
+pub(super) fn program(nics: &mut [RssNic], fleet: &Plan) -> anyhow::Result<Steering> {
+    let workers = u16::try_from(fleet.workers).context("too many workers")?;
     let needs = (0..).zip(&*nics).map(|(port, nic)| PortNeeds {
-        side: cabling.side(PortId(port)),
+        side: fleet.cabling.side(PortId(port)),
         queues: None,
         can: capabilities(nic.model(), workers),
     });
@@ -26,6 +24,7 @@ pub(super) fn program(
     for (nic, plan) in nics.iter_mut().zip(plans) {
         spreads.push(match plan.rss {
             Some(rss) => {
+                let rss = if fleet.skewed { skewed(&rss)? } else { rss };
                 nic.program(told(&rss)?)?;
                 Spread::Rss(rss)
             }
@@ -34,6 +33,24 @@ pub(super) fn program(
         });
     }
     Ok(Steering::new(workers, spreads))
+}
+
+/// The same plan, with half of each worker's entries the first one's.
+fn skewed(plan: &RssPlan) -> anyhow::Result<RssPlan> {
+    let mut table = plan.table().to_vec();
+    let workers = plan.workers().len();
+    for (entry, queue) in table.iter_mut().enumerate() {
+        if (entry / workers).is_multiple_of(2) {
+            *queue = 0;
+        }
+    }
+    let toeplitz = Arc::clone(plan.toeplitz());
+    Ok(RssPlan::new(
+        toeplitz,
+        plan.types(),
+        table,
+        plan.workers().to_vec(),
+    )?)
 }
 
 /// What a driver would say of such a NIC.

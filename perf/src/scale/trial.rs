@@ -87,6 +87,7 @@ impl Trial {
             workers: self.workers,
             model: self.model,
             cabling: self.cabling,
+            skewed: false,
             // All may be one worker's.
             max_connections: self.flows as usize + self.flows as usize / 4 + 64,
         };
