@@ -216,6 +216,25 @@ impl WorkerCells {
     }
 }
 
+/// What one worker writes often shares no cache line with what another writes, nor the pair of lines that the prefetcher fetches: each
+/// of these begins at such a pair and fills whole ones. Checked when compiled.
+const _: () = {
+    const LINES: usize = 128;
+    const fn apart<T>() {
+        assert!(align_of::<T>() == LINES && size_of::<T>().is_multiple_of(LINES));
+    }
+    apart::<WorkerCells>();
+    apart::<CachePadded<AtomicU64>>();
+    apart::<CachePadded<Books>>();
+    apart::<CachePadded<Cell>>();
+    apart::<CachePadded<ServerCells>>();
+    apart::<CachePadded<ServiceCells>>();
+    // No more lines than the counters need: real servers are many.
+    assert!(size_of::<CachePadded<ServerCells>>() == LINES);
+    assert!(size_of::<CachePadded<ServiceCells>>() == LINES);
+    assert!(size_of::<Cell>() == size_of::<u64>());
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;

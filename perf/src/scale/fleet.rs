@@ -60,7 +60,19 @@ pub enum Party {
 }
 
 /// Is told whose turn it is, always before it is.
-pub type Custodian = Box<dyn FnMut(Party)>;
+pub trait Custodian {
+    /// What is allocated and written from now on is this party's doing.
+    fn enter(&mut self, _party: Party) {}
+
+    /// All is made and configured: from now on there are only packets, and time.
+    fn made(&mut self) {}
+
+    /// All is about to be given back.
+    fn over(&mut self) {}
+}
+
+/// Nobody watches.
+impl Custodian for () {}
 
 /// A frame that came out.
 #[derive(Debug)]
@@ -81,12 +93,17 @@ impl Sent {
 
 /// Many workers.
 pub struct Fleet {
-    workers: Vec<Worker<NicQueue>>,
+    team: Team,
     cells: Vec<Arc<WorkerCells>>,
     nics: Vec<RssNic>,
     steering: Arc<Steering>,
     controller: Controller,
-    custodian: Custodian,
+}
+
+/// All that turns.
+struct Team {
+    workers: Vec<Box<Worker<NicQueue>>>,
+    custodian: Box<dyn Custodian>,
     now: Ticks,
 }
 
@@ -98,14 +115,14 @@ pub fn mac(port: PortId) -> Mac {
 impl Fleet {
     /// Workers that are configured by the rest of a boot file, `network`, and have no connections.
     pub fn new(plan: &Plan, network: &str) -> anyhow::Result<Self> {
-        Self::in_custody(plan, network, Box::new(|_| ()))
+        Self::in_custody(plan, network, Box::new(()))
     }
 
     /// As [`Fleet::new`]; `custodian` is told who makes what, and whose turn it is later.
     pub fn in_custody(
         plan: &Plan,
         network: &str,
-        mut custodian: Custodian,
+        mut custodian: Box<dyn Custodian>,
     ) -> anyhow::Result<Self> {
         ensure!(plan.workers > 0, "no workers");
         let text = boot_file(plan) + network;
@@ -115,7 +132,7 @@ impl Fleet {
         let rate = TickRate::NANOSECONDS;
         let now = Ticks(1_000_000_000);
 
-        custodian(Party::Exchange);
+        custodian.enter(Party::Exchange);
         let (mut nics, queues): (Vec<_>, Vec<_>) = (0..plan.cabling.ports())
             .map(|_| RssNic::new(plan.model, plan.workers, QUEUE))
             .unzip();
@@ -124,11 +141,11 @@ impl Fleet {
         let peers = ring::mesh(u16::try_from(plan.workers)?, ring::CAPACITY);
         let (mut workers, mut links, mut cells) = (Vec::new(), Vec::new(), Vec::new());
         for (peers, id) in peers.into_iter().zip(0..) {
-            custodian(Party::Worker(id));
+            custodian.enter(Party::Worker(id));
             let own = Arc::new(limits.cells());
-            custodian(Party::Exchange);
+            custodian.enter(Party::Exchange);
             let (link, channels) = publish::link(Arc::clone(&own));
-            custodian(Party::Worker(id));
+            custodian.enter(Party::Worker(id));
             let ports = queues.iter_mut().zip(0..).filter_map(|(queues, port)| {
                 Some(WorkerPort {
                     id: PortId(port),
@@ -144,8 +161,9 @@ impl Fleet {
                 seed: 7,
             };
             let ports = ports.collect();
-            workers.push(Worker::new(config, ports, channels, peers, now));
-            custodian(Party::Bench);
+            let worker = Box::new(Worker::new(config, ports, channels, peers, now));
+            custodian.enter(Party::Bench);
+            workers.push(worker);
             let info = WorkerInfo {
                 core: usize::from(id),
                 max_connections: plan.max_connections,
@@ -166,15 +184,18 @@ impl Fleet {
         controller.steer(Arc::clone(&steering));
         boot.begin(&mut controller).map_err(anyhow::Error::msg)?;
         let mut fleet = Self {
-            workers,
+            team: Team {
+                workers,
+                custodian,
+                now,
+            },
             cells,
             nics,
             steering,
             controller,
-            custodian,
-            now,
         };
         fleet.apply()?;
+        fleet.team.custodian.made();
         Ok(fleet)
     }
 
@@ -182,52 +203,39 @@ impl Fleet {
     fn apply(&mut self) -> anyhow::Result<()> {
         let revision = self.controller.revision();
         let Self {
-            workers,
-            controller,
-            now,
-            ..
+            team, controller, ..
         } = self;
-        let applied = controller.settle(revision, &mut || turn(workers, now));
+        let mut drive = || {
+            team.turn();
+        };
+        let applied = controller.settle(revision, &mut drive);
         applied.context("the workers do not take their configuration")
     }
 
     /// Performs a JSON-RPC request to its end.
     pub fn call(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
         let Self {
-            workers,
-            controller,
-            now,
-            ..
+            team, controller, ..
         } = self;
-        let answer = controller.call(method, params, &mut || turn(workers, now));
+        let mut drive = || {
+            team.turn();
+        };
+        let answer = controller.call(method, params, &mut drive);
         answer.with_context(|| method.to_owned())
     }
 
     /// A frame comes in by a port. Returns the worker that it goes to; `None` if that one's queue is full.
     pub fn receive(&mut self, port: PortId, frame: &[u8]) -> Option<usize> {
-        (self.custodian)(Party::Exchange);
+        self.team.custodian.enter(Party::Exchange);
         let queue = self.nics[usize::from(port.0)].receive(frame);
-        (self.custodian)(Party::Bench);
+        self.team.custodian.enter(Party::Bench);
         queue
-    }
-
-    /// Every worker has a turn. Returns whether any had something to do. Not inlined: its instructions are counted.
-    #[inline(never)]
-    pub fn turn(&mut self) -> bool {
-        let mut busy = false;
-        self.now = Ticks(self.now.0 + TURN_NS);
-        for (worker, id) in self.workers.iter_mut().zip(0..) {
-            (self.custodian)(Party::Worker(id));
-            busy |= worker.poll(self.now);
-        }
-        (self.custodian)(Party::Bench);
-        busy
     }
 
     /// Turns until nobody has anything to do.
     pub fn settle(&mut self) -> anyhow::Result<()> {
         for _ in 0..MAX_TURNS {
-            if !self.turn() {
+            if !self.team.turn() {
                 return Ok(());
             }
         }
@@ -236,23 +244,23 @@ impl Fleet {
 
     /// Lets so many nanoseconds pass, all at once.
     pub fn pass(&mut self, ns: u64) {
-        self.now = Ticks(self.now.0 + ns);
+        self.team.now = Ticks(self.team.now.0 + ns);
     }
 
     /// Lets time pass, in steps that workers turn in.
     pub fn sleep(&mut self, time: Duration) -> anyhow::Result<()> {
         const STEP: Duration = Duration::from_millis(100);
         for _ in 0..time.as_millis().div_ceil(STEP.as_millis()) {
-            self.now = self.now + TickRate::NANOSECONDS.millis(100);
+            self.team.now = self.team.now + TickRate::NANOSECONDS.millis(100);
             self.settle()?;
-            self.controller.tick(Duration::from_nanos(self.now.0));
+            self.controller.tick(Duration::from_nanos(self.team.now.0));
         }
         Ok(())
     }
 
     /// The next frame that came out.
     pub fn sent(&mut self) -> Option<Sent> {
-        (self.custodian)(Party::Exchange);
+        self.team.custodian.enter(Party::Exchange);
         let mut nics = self.nics.iter_mut().zip(0..);
         let sent = nics.find_map(|(nic, port)| {
             let (worker, frame) = nic.sent()?;
@@ -262,7 +270,7 @@ impl Fleet {
                 frame,
             })
         });
-        (self.custodian)(Party::Bench);
+        self.team.custodian.enter(Party::Bench);
         sent
     }
 
@@ -307,10 +315,24 @@ impl Fleet {
     }
 }
 
-fn turn(workers: &mut [Worker<NicQueue>], now: &mut Ticks) {
-    *now = Ticks(now.0 + TURN_NS);
-    for worker in workers {
-        worker.poll(*now);
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.team.custodian.over();
+    }
+}
+
+impl Team {
+    /// Every worker has a turn. Returns whether any had something to do. Not inlined: its instructions are counted.
+    #[inline(never)]
+    pub(super) fn turn(&mut self) -> bool {
+        let mut busy = false;
+        self.now = Ticks(self.now.0 + TURN_NS);
+        for (worker, id) in self.workers.iter_mut().zip(0..) {
+            self.custodian.enter(Party::Worker(id));
+            busy |= worker.poll(self.now);
+        }
+        self.custodian.enter(Party::Bench);
+        busy
     }
 }
 
@@ -319,8 +341,9 @@ fn boot_file(plan: &Plan) -> String {
         format!("[[port]]\nname = \"{name}\"\ndevice = \"net_null{at}\"\nmtu = 200\n\n")
     });
     let workers = format!(
-        "[workers]\ncores = [1]\ncontrol_core = 0\nmax_connections = {}\n",
+        "[workers]\ncores = [1]\ncontrol_core = 0\nmax_connections = {}\n\n",
         plan.max_connections
     );
-    ports.collect::<String>() + &workers
+    let limits = "[limits]\nmax_services = 64\nmax_real_servers = 1024\n";
+    ports.collect::<String>() + &workers + limits
 }

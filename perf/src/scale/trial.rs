@@ -10,7 +10,7 @@ use sluice_dataplane::service::Protocol;
 use sluice_dataplane::steer::Packet;
 
 use super::cabling::Cabling;
-use super::fleet::{Fleet, Plan, Sent};
+use super::fleet::{Custodian, Fleet, Plan, Sent};
 use super::flows::{self, STEPS, Seen, flow_and_step};
 use crate::frame;
 use crate::scenario::STEADY;
@@ -83,6 +83,11 @@ struct Run {
 impl Trial {
     /// Runs it. `Err` only if the fleet cannot be had.
     pub fn run(&self) -> anyhow::Result<Outcome> {
+        self.run_in_custody(Box::new(()))
+    }
+
+    /// As [`Trial::run`], watched.
+    pub fn run_in_custody(&self, custodian: Box<dyn Custodian>) -> anyhow::Result<Outcome> {
         let plan = Plan {
             workers: self.workers,
             model: self.model,
@@ -94,7 +99,7 @@ impl Trial {
         let network = self.cabling.network(self.method, &STEADY);
         let mut run = Run {
             trial: *self,
-            fleet: Fleet::new(&plan, &network)?,
+            fleet: Fleet::in_custody(&plan, &network, custodian)?,
             known: vec![Known::default(); self.flows as usize],
             under_way: BTreeMap::new(),
             outcome: Outcome::default(),
