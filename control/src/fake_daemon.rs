@@ -14,8 +14,8 @@ use crate::api::{
     Applied, Connection, ConnectionList, Connections, Counters, Drop, Drops, ErrorData, ErrorKind,
     KernelStats, LaddrList, LaddrRef, MarkRule, MarkRuleAdd, MarkRuleDelete, MarkRuleInsert,
     MarkRuleList, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd, RealServerList,
-    RealServerOf, RealServerRef, RealServerSet, Service, ServiceAdd, ServiceFilter, ServiceList,
-    ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet, Stats, SyncDaemon,
+    RealServerOf, RealServerRef, RealServerSet, RssStats, Service, ServiceAdd, ServiceFilter,
+    ServiceList, ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet, Stats, SyncDaemon,
     SyncDaemonList, SyncDaemonStart, SyncDaemonStop, Version, WorkerStats,
 };
 use crate::client::{Rpc, RpcError};
@@ -376,6 +376,7 @@ impl FakeDaemon {
             active: 0,
             inactive: 0,
             templates: 0,
+            local_ports_free: None,
             stats: Counters::default(),
             rates: Rates::default(),
         };
@@ -446,6 +447,13 @@ impl FakeDaemon {
                 rx_nombuf: 0,
                 to_kernel_dropped: 0,
                 from_kernel_dropped: 0,
+                rss: Some(RssStats {
+                    queues: 1,
+                    summary: "one queue for one worker: nothing to spread".to_owned(),
+                    differences: vec!["the NIC does not tell its key: it is believed".to_owned()],
+                    sampled: 10,
+                    mismatched: 2,
+                }),
             }],
         }
     }

@@ -10,6 +10,7 @@ pub mod controller;
 pub mod daemon;
 pub mod ipvsadm;
 pub mod kernel;
+pub mod machine;
 mod plain;
 pub mod publish;
 pub mod rpc;

@@ -75,6 +75,10 @@ pub struct RealServer {
     /// Persistence templates now.
     #[serde(default)]
     pub templates: u64,
+    /// For [`Method::FullNat`]: local addresses and ports that its connections do not have, over all workers. Another service with
+    /// the same real server takes of the same ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_ports_free: Option<u64>,
     /// Counters.
     pub stats: Counters,
     /// Rates.

@@ -163,6 +163,24 @@ pub struct PortStats {
     /// Frames that the kernel sent and that no worker got.
     #[serde(default)]
     pub from_kernel_dropped: u64,
+    /// How packets come to the workers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rss: Option<RssStats>,
+}
+
+/// How a port spreads packets over its queues.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RssStats {
+    /// Receive queues.
+    pub queues: u16,
+    /// What it does, in a sentence.
+    pub summary: String,
+    /// What it does otherwise than it was told at start, and what follows.
+    pub differences: Vec<String>,
+    /// Packets whose hash by the NIC was compared with sluice's own.
+    pub sampled: u64,
+    /// Those whose hashes differed, or that came in by another queue than their hash says.
+    pub mismatched: u64,
 }
 
 /// `drops`' answer.

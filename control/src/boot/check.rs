@@ -181,6 +181,9 @@ impl Boot {
                     port.mtu
                 ));
             }
+            if port.rx_queues == Some(0) {
+                return Err(format!("{key}: rx_queues must be at least 1"));
+            }
             if port.rx_descriptors == 0 || port.tx_descriptors == 0 {
                 return Err(format!("{key}: a queue needs descriptors"));
             }

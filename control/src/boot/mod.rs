@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use serde::Deserialize;
+use sluice_dataplane::steer;
 
 use crate::api;
 use crate::config::Limits;
@@ -124,6 +125,13 @@ pub struct Port {
     /// The interface by which the kernel is reached (and reaches us) on this port; none if not given.
     #[serde(default)]
     pub exception: Option<String>,
+    /// Whom it faces. Where no port faces both sides, and their NICs can hash one end of a packet alone, NAT is spread so that nothing
+    /// need be handed from worker to worker.
+    #[serde(default)]
+    pub side: Side,
+    /// Receive queues; as many as there are workers if not given.
+    #[serde(default)]
+    pub rx_queues: Option<u16>,
     /// Frames that can wait in a receive queue.
     #[serde(default = "default_descriptors")]
     pub rx_descriptors: u16,
@@ -139,6 +147,29 @@ pub struct Port {
     /// Let the device compute checksums as far as it can.
     #[serde(default = "yes")]
     pub checksum_offload: bool,
+}
+
+/// Whom a port faces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// Clients only, and routers on the way to them.
+    Clients,
+    /// Real servers only.
+    Servers,
+    /// Both.
+    #[default]
+    Both,
+}
+
+impl From<Side> for steer::Side {
+    fn from(side: Side) -> Self {
+        match side {
+            Side::Clients => Self::Clients,
+            Side::Servers => Self::Servers,
+            Side::Both => Self::Both,
+        }
+    }
 }
 
 /// `[workers]`.

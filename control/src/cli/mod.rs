@@ -148,7 +148,12 @@ fn execute(cli: Cli, streams: &mut Streams<'_>) -> Result<u8, Failure> {
         Command::Setting(SettingCommand::Set { settings }) => {
             change::settings(settings, json, rpc, streams.out)?;
         }
-        Command::Doctor => return doctor::doctor(json, rpc, streams.out),
+        Command::Doctor {
+            config: Some(config),
+            root,
+        } => return doctor::before_start(&config, &root, json, streams.out),
+        Command::Doctor { config: None, .. } => return doctor::doctor(json, rpc, streams.out),
+        Command::Rss => show::rss(json, rpc, streams.out)?,
         Command::Status => status::status(json, rpc, streams.out)?,
         Command::Stats => show::stats(json, rpc, streams.out)?,
         Command::Drops { all } => show::drops(all, json, rpc, streams.out)?,

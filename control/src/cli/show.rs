@@ -117,6 +117,31 @@ fn ports(ports: &[api::PortStats]) -> Columns {
     columns
 }
 
+/// `sluice rss`.
+pub(super) fn rss(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> Result<(), Failure> {
+    let stats: api::Stats = decode("stats", rpc.call("stats", Value::Null)?)?;
+    let ports = stats.ports.iter();
+    let each = ports.filter_map(|port| Some((port.name.as_str(), port.rss.as_ref()?)));
+    if as_json {
+        let each: serde_json::Map<String, Value> = each
+            .map(|(name, rss)| (name.to_owned(), serde_json::json!(rss)))
+            .collect();
+        return Ok(output::json(out, &each.into())?);
+    }
+    for (name, rss) in each {
+        writeln!(out, "{name}: {}", rss.summary)?;
+        writeln!(
+            out,
+            "  hashes compared {}, wrong {}",
+            rss.sampled, rss.mismatched
+        )?;
+        for difference in &rss.differences {
+            writeln!(out, "  ! {difference}")?;
+        }
+    }
+    Ok(())
+}
+
 /// `sluice setting list`.
 pub(super) fn settings(
     as_json: bool,

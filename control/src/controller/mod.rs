@@ -14,7 +14,7 @@ mod statistics;
 mod sync;
 mod view;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ const MAX_CATCH_UP: u32 = 128;
 
 /// How often defences go up or down (`SEMANTICS.md` section 8).
 const DEFENCE_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often the samples of the NICs' hashes are looked at.
+const HASH_WATCH_PERIOD: Duration = Duration::from_secs(10);
 
 /// What a controller is made of.
 pub struct Setup {
@@ -103,6 +106,9 @@ pub struct Controller {
     /// Tells how many pages of memory are free.
     free_pages: Box<dyn Fn() -> u64 + Send>,
     next_trash: Option<Duration>,
+    next_hash_watch: Duration,
+    /// Ports whose hashes were said to be wrong.
+    wrong_hashes: BTreeSet<String>,
 }
 
 impl Controller {
@@ -129,6 +135,8 @@ impl Controller {
             next_defence: DEFENCE_PERIOD,
             free_pages: Box::new(|| u64::MAX),
             next_trash: None,
+            next_hash_watch: HASH_WATCH_PERIOD,
+            wrong_hashes: BTreeSet::new(),
         };
         let names = (controller.ports)().into_iter().map(|port| port.name);
         controller.config.name_ports(names.collect());
@@ -229,6 +237,10 @@ impl Controller {
             self.next_defence = now + DEFENCE_PERIOD;
             self.defend();
         }
+        if self.next_hash_watch <= now {
+            self.next_hash_watch = now + HASH_WATCH_PERIOD;
+            self.watch_hashes();
+        }
         while let Some(due) = self.next_trash.filter(|due| *due <= now) {
             self.collect_trash(due);
         }
@@ -310,6 +322,23 @@ impl Controller {
         if settings != *self.settings {
             info!("defences: {:?}", settings.defence);
             self.set_settings(settings);
+        }
+    }
+
+    /// Says once of each port if its NIC hashes otherwise than sluice computes.
+    fn watch_hashes(&mut self) {
+        for PortStats { name, rss, .. } in (self.ports)() {
+            let Some(rss) = rss.filter(|rss| rss.mismatched > 0) else {
+                continue;
+            };
+            if self.wrong_hashes.insert(name.clone()) {
+                warn!(
+                    port = name,
+                    sampled = rss.sampled,
+                    mismatched = rss.mismatched,
+                    "the NIC hashes packets otherwise than sluice computes: they are handed over to their owners, which costs; sluice rss counts on"
+                );
+            }
         }
     }
 

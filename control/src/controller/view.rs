@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 use sluice_dataplane::drop_reason::DropReason;
-use sluice_dataplane::service::{RealServerSpec, ServiceSpec};
+use sluice_dataplane::service::{Method, RealServerSpec, ServiceSpec};
 use sluice_dataplane::stats::{Cell, WorkerCells};
+use sluice_dataplane::steer::classes::PORTS;
 
 use super::statistics::{self, Sums};
 use super::{Controller, WorkerInfo};
@@ -32,7 +33,7 @@ impl Controller {
             servers
                 .map(|server| RealServerOf {
                     service,
-                    real_server: self.server_view(server),
+                    real_server: self.server_view(spec, server),
                 })
                 .collect()
         };
@@ -134,12 +135,12 @@ impl Controller {
             real_servers: spec
                 .real_servers
                 .iter()
-                .map(|server| self.server_view(server))
+                .map(|server| self.server_view(spec, server))
                 .collect(),
         }
     }
 
-    fn server_view(&self, server: &RealServerSpec) -> RealServer {
+    fn server_view(&self, spec: &ServiceSpec, server: &RealServerSpec) -> RealServer {
         let index = server.id.index;
         let meter = self.servers.at(index);
         let (active, inactive) = statistics::connections(self.publisher.cells(), index);
@@ -153,6 +154,10 @@ impl Controller {
             active,
             inactive,
             templates: statistics::templates(self.publisher.cells(), index),
+            local_ports_free: (server.method == Method::FullNat).then(|| {
+                let all = spec.laddrs.len() as u64 * u64::from(PORTS);
+                all.saturating_sub(active + inactive)
+            }),
             stats: meter.counters(statistics::of_server(self.publisher.cells(), index)),
             rates: meter.rates(),
         }

@@ -18,13 +18,13 @@ use sluice_dataplane::punt::thread::{PuntError, PuntOptions, PuntPort, PuntThrea
 use sluice_dataplane::punt::{self, WorkerPunt};
 use sluice_dataplane::stats::{Cell, ServiceCells, WorkerCells};
 use sluice_dataplane::steer::ring::{self, Peers, mesh};
-use sluice_dataplane::steer::{self, PortNeeds, PortPlan, Side, Steering};
+use sluice_dataplane::steer::{self, PortNeeds, PortPlan, Steering};
 use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
 use tracing::{info, warn};
 
 use super::ending::Ending;
 use super::turn::turn;
-use crate::api::PortStats;
+use crate::api::{PortStats, RssStats};
 use crate::boot::{self, Boot, Polling};
 use crate::config::Limits;
 use crate::controller::{Controller, Setup, WorkerInfo};
@@ -274,7 +274,7 @@ fn eal_config(boot: &Boot) -> EalConfig {
 }
 
 /// What the pools take, and some for drivers.
-fn memory_mb(boot: &Boot) -> u32 {
+pub(crate) fn memory_mb(boot: &Boot) -> u32 {
     let workers = (0..boot.workers.cores.len()).map(|worker| worker_pool(boot, worker).bytes());
     let bytes = workers.sum::<u64>() + punt_pool(boot).bytes();
     (OWN_MB + bytes.div_ceil(1 << 20)) as u32
@@ -294,8 +294,8 @@ fn open_ports(boot: &Boot, eal: &Eal, pools: &[Mempool]) -> Result<Vec<EthPort>,
     let needs = boot.ports.iter().map(|port| {
         let can = EthPort::capabilities(eal, &port.device)?;
         Ok(PortNeeds {
-            side: Side::Both,
-            queues: None,
+            side: port.side.into(),
+            queues: port.rx_queues,
             can,
         })
     });
@@ -315,7 +315,8 @@ fn worker_pool(boot: &Boot, worker: usize) -> PoolConfig {
         } else {
             0
         };
-        u32::from(port.rx_descriptors) + u32::from(port.tx_descriptors) * workers + ring
+        let own = u32::from(port.rx_queues.unwrap_or(1)).div_ceil(workers);
+        u32::from(port.rx_descriptors) * own + u32::from(port.tx_descriptors) * workers + ring
     });
     let held = boot.workers.max_held as u32 * workers;
     let handed = ring::CAPACITY as u32 * (workers - 1);
@@ -480,5 +481,18 @@ fn port_stats(port: &boot::Port, device: &EthPort) -> PortStats {
         rx_nombuf: stats.rx_nombuf,
         to_kernel_dropped: 0,
         from_kernel_dropped: 0,
+        rss: Some(rss_stats(device)),
+    }
+}
+
+fn rss_stats(device: &EthPort) -> RssStats {
+    let check = device.rss();
+    let (sampled, mismatched) = device.samples();
+    RssStats {
+        queues: check.queues,
+        summary: check.summary(),
+        differences: check.differences.iter().map(ToString::to_string).collect(),
+        sampled,
+        mismatched,
     }
 }

@@ -26,6 +26,7 @@ use crate::boot::{Boot, BootError};
 use crate::controller::{Controller, Setup};
 use crate::rpc::server::Hub;
 use crate::rpc::socket::{Socket, SocketError};
+pub(crate) use appliance::memory_mb;
 use appliance::{Appliance, ApplianceError};
 use ending::Ending;
 use follow::{FollowError, follow};

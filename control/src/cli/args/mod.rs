@@ -90,13 +90,26 @@ Rates are per second, smoothed over some seconds. k, M, G are powers of 1000. By
 the IP header on. `busy` is the share of a worker's turns, since start, that found something to do.")]
     Status,
 
-    /// Looks for what keeps services from being served; run it as root on the balancer.
+    /// How each port spreads packets over the workers, and whether its NIC does what it was told.
+    Rss,
+
+    /// Looks for what keeps services from being served; run it as root on the balancer. With --config: what this machine will do.
     #[command(after_help = "\
 It finds services whose address is not this machine's, next hops that do not answer, exception interfaces that are gone, and
 machines that answer ARP for the address of a service with real servers of method dr or tun: clients go to those past sluice.
 
-Exit codes: 0 nothing was found; 3 something was; 1 the daemon cannot be reached, or ARP cannot be asked.")]
-    Doctor,
+With --config it needs no daemon: it says what this machine, its NICs and that boot file will do together (cores, NUMA, hugepages,
+IOMMU, drivers, RSS), and what to change.
+
+Exit codes: 0 nothing was found; 3 something was; 1 the daemon cannot be reached, or ARP cannot be asked; 2 the boot file will not do.")]
+    Doctor {
+        /// A boot file, to look at before sluiced starts with it.
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// Where /sys and /proc are: for the copied files of another machine.
+        #[arg(long, value_name = "FOLDER", default_value = "/", requires = "config")]
+        root: PathBuf,
+    },
 
     /// All counters, exact: totals, each worker's books, each port.
     #[command(after_help = "\

@@ -1,8 +1,10 @@
 //! `sluice doctor`: looks for what keeps services from being served.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
@@ -10,7 +12,11 @@ use super::change::name;
 use super::status::missing_interfaces;
 use super::{Failure, decode, output};
 use crate::api::{self, Method};
+use crate::boot::{self, Boot};
 use crate::client::Rpc;
+use crate::daemon::memory_mb;
+use crate::machine::Machine;
+use crate::machine::advice::{Finding, findings};
 
 mod arp;
 
@@ -29,6 +35,7 @@ pub(super) fn doctor(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> R
     let marks = rpc.call("mark_rule_list", Value::Null)?;
     found.extend(unmarked(&services, &decode("mark_rule_list", marks)?));
     found.extend(silent_neighbours(&stats));
+    found.extend(odd_nics(&stats));
     let interfaces = stats
         .ports
         .iter()
@@ -50,6 +57,53 @@ pub(super) fn doctor(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> R
     }
     out.flush()?;
     Ok(code)
+}
+
+/// Prints what the machine below `root` and a boot file will do together, and what to change. Gives the exit code.
+pub(super) fn before_start(
+    config: &Path,
+    root: &Path,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<u8, Failure> {
+    let machine = Machine::read(root);
+    let cores = boot::Machine {
+        cores: machine.cores.iter().map(|core| core.id).collect(),
+    };
+    let text = fs::read_to_string(config)
+        .map_err(|error| Failure::Input(format!("{}: {error}", config.display())))?;
+    let boot =
+        Boot::parse(config, &text, &cores).map_err(|error| Failure::Input(error.to_string()))?;
+    let found = findings(&machine, &boot, u64::from(memory_mb(&boot)));
+    let problems = found
+        .iter()
+        .filter(|finding| finding.change.is_some())
+        .count();
+    if as_json {
+        let each = found.iter().map(
+            |Finding {
+                 about,
+                 state,
+                 change,
+             }| { json!({"about": about, "state": state, "change": change}) },
+        );
+        output::json(out, &json!({"findings": each.collect::<Vec<_>>()}))?;
+    } else {
+        for Finding {
+            about,
+            state,
+            change,
+        } in &found
+        {
+            let mark = if change.is_some() { "!" } else { " " };
+            writeln!(out, "{mark} {about}: {state}")?;
+            if let Some(change) = change {
+                writeln!(out, "    {change}")?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(if problems == 0 { 0 } else { FOUND })
 }
 
 /// Services that match nothing.
@@ -90,6 +144,21 @@ fn silent_neighbours(stats: &api::Stats) -> impl Iterator<Item = String> + '_ {
             "{} does not answer ARP on port {}: packets to it are dropped",
             neighbour.address, neighbour.port
         )
+    })
+}
+
+/// NICs that do not spread packets as they were told.
+fn odd_nics(stats: &api::Stats) -> impl Iterator<Item = String> + '_ {
+    stats.ports.iter().flat_map(|port| {
+        let rss = port.rss.iter();
+        let wrong = rss.clone().filter(|rss| rss.mismatched > 0).map(|rss| {
+            format!(
+                "port {}: {} of {} hashes by the NIC are not those that sluice computes: packets are handed from worker to worker",
+                port.name, rss.mismatched, rss.sampled
+            )
+        });
+        let told = rss.flat_map(|rss| &rss.differences);
+        wrong.chain(told.map(|difference| format!("port {}: {difference}", port.name)))
     })
 }
 
@@ -187,6 +256,32 @@ mod tests {
     }
 
     #[test]
+    fn before_a_start_the_machine_is_looked_at_without_a_daemon() {
+        let made = crate::machine::tests::MadeUp::good();
+        let boot = |workers: &str| {
+            let text = format!(
+                "[[port]]\nname = \"wan\"\ndevice = \"0000:81:00.0\"\n[workers]\ncontrol_core = 4\n{workers}"
+            );
+            made.file("boot.toml", &text);
+            let mut out = Vec::new();
+            let config = made.0.path().join("boot.toml");
+            let code = before_start(&config, made.0.path(), false, &mut out);
+            (code.map_err(drop), String::from_utf8(out).unwrap())
+        };
+        let (code, said) = boot("cores = [6, 7]");
+        assert_eq!(code, Ok(0), "{said}");
+        assert!(
+            said.contains("  core 7: isolated, without a tick"),
+            "{said}"
+        );
+        let (code, said) = boot("cores = [5]");
+        assert_eq!(code, Ok(FOUND));
+        assert!(said.contains("! core 5: not isolated"), "{said}");
+        assert!(said.contains("    add isolcpus=5"), "{said}");
+        assert_eq!(boot("cores = [99]").0, Err(()));
+    }
+
+    #[test]
     fn a_service_of_a_mark_that_no_rule_gives_is_found() {
         let socket =
             std::env::temp_dir().join(format!("sluice-doctor-{}.sock", std::process::id()));
@@ -211,6 +306,18 @@ mod tests {
             found.contains("fwmark 7 matches nothing: no rule gives that mark"),
             "{found}"
         );
+        assert!(
+            found.contains("port client: 2 of 10 hashes by the NIC"),
+            "{found}"
+        );
+        assert!(
+            found.contains("port client: the NIC does not tell its key"),
+            "{found}"
+        );
+        let (code, rss) = sluice("rss");
+        assert_eq!(code, 0);
+        assert!(rss.contains("client: one queue for one worker"), "{rss}");
+        assert!(rss.contains("  hashes compared 10, wrong 2"), "{rss}");
         assert_eq!(sluice("mark add 7 --destination-ports 80").0, 0);
         assert!(
             !sluice("doctor")
