@@ -167,6 +167,12 @@ impl Publisher {
         self.workers.iter().map(|worker| &*worker.cells)
     }
 
+    /// The same, to be shared.
+    pub fn shared_cells(&self) -> Vec<Arc<WorkerCells>> {
+        let workers = self.workers.iter();
+        workers.map(|worker| Arc::clone(&worker.cells)).collect()
+    }
+
     /// How many workers there are.
     pub fn workers(&self) -> usize {
         self.workers.len()

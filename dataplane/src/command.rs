@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::conn::state::StateName;
 use crate::egress::{Fib, Mac};
-use crate::service::{MarkRules, Method, Protocol, RsId, ServiceId, ServiceSpec};
+use crate::service::{Colleagues, MarkRules, Method, Protocol, RsId, ServiceId, ServiceSpec};
 
 use crate::steer::Steering;
 
@@ -67,6 +67,8 @@ pub enum Command {
     },
     /// The rules that give packets their firewall marks, whole.
     MarkRules(Arc<MarkRules>),
+    /// The workers that there are. Before the first service.
+    Colleagues(Arc<Colleagues>),
     /// How packets come to the workers, and who owns them. Connections that are there stay where they are.
     Steering(Arc<Steering>),
     /// Settings that connections and forwarding follow.

@@ -154,6 +154,7 @@ impl<P: Port> Worker<P> {
                 self.pipeline.forwarder.lanes.flush();
             }
         }
+        self.pipeline.services.release_reserved();
         busy |= self.pipeline.expire_due();
         busy |= self.pipeline.keep_up();
         self.pipeline.forwarder.give_up_waiting();
@@ -232,6 +233,10 @@ impl<P: Port> Worker<P> {
             }
             Command::MarkRules(rules) => {
                 self.pipeline.mark_rules = rules;
+                false
+            }
+            Command::Colleagues(colleagues) => {
+                self.pipeline.services.meet(self.config.id, colleagues);
                 false
             }
             Command::Steering(steering) => {

@@ -114,7 +114,7 @@ pub struct Controller {
 impl Controller {
     /// With no services. Static routes and neighbours go to the workers at once.
     pub fn new(setup: Setup) -> Self {
-        let (workers, links) = setup.workers.into_iter().unzip();
+        let (workers, links): (_, Vec<WorkerLink>) = setup.workers.into_iter().unzip();
         let mut controller = Self {
             config: Config::new(setup.limits),
             publisher: Publisher::new(links),
@@ -140,6 +140,7 @@ impl Controller {
         };
         let names = (controller.ports)().into_iter().map(|port| port.name);
         controller.config.name_ports(names.collect());
+        controller.introduce_workers();
         controller.start_network();
         controller
     }

@@ -6,8 +6,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
-use sluice_dataplane::command::{Command, Event, PortId};
+use sluice_dataplane::command::{Command, Event, PortId, WorkerId};
 use sluice_dataplane::egress::{Fib, Mac, Route};
+use sluice_dataplane::service::Colleagues;
 use sluice_dataplane::steer::Steering;
 use tracing::debug;
 
@@ -110,6 +111,18 @@ impl Controller {
     pub(super) fn note(&mut self, event: Event) {
         if self.neighbour_events.len() < MAX_EVENTS {
             self.neighbour_events.push_back(event);
+        }
+    }
+
+    /// Tells workers of each other; one alone hears nothing. No change of the configuration.
+    pub(super) fn introduce_workers(&mut self) {
+        let workers = self.publisher.workers();
+        if workers > 1 {
+            let colleagues = Arc::new(Colleagues::new(self.publisher.shared_cells()));
+            for id in (0..workers as u16).map(WorkerId) {
+                let command = Command::Colleagues(Arc::clone(&colleagues));
+                self.publisher.ask(id, command);
+            }
         }
     }
 

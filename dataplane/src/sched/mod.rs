@@ -61,12 +61,29 @@ pub trait Scheduler: Debug + Send {
     }
 }
 
+/// Where a worker's turn begins among all workers', so that together they are even (contract 3 of the design).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The worker's number.
+    pub worker: u16,
+    /// How many there are.
+    pub workers: u16,
+}
+
+impl Start {
+    /// Of a worker that is alone.
+    pub const ALONE: Self = Self {
+        worker: 0,
+        workers: 1,
+    };
+}
+
 /// A scheduler of the service's kind.
-pub fn scheduler(kind: SchedulerKind, pool: &Pool<'_>) -> Box<dyn Scheduler> {
+pub fn scheduler(kind: SchedulerKind, pool: &Pool<'_>, start: Start) -> Box<dyn Scheduler> {
     use SchedulerKind as Kind;
     match kind {
-        Kind::Rr => Box::new(rr::RoundRobin::default()),
-        Kind::Wrr => Box::new(wrr::WeightedRoundRobin::new(pool.list)),
+        Kind::Rr => Box::new(rr::RoundRobin::new(start)),
+        Kind::Wrr => Box::new(wrr::WeightedRoundRobin::new(pool.list, start)),
         Kind::Lc => Box::new(Tournament::new(lc::rank, pool)),
         Kind::Wlc => Box::new(Tournament::new(wlc::rank, pool)),
         Kind::Sed => Box::new(Tournament::new(sed::rank, pool)),
@@ -137,8 +154,8 @@ impl Standing {
     fn of(weight: u32, state: &Server) -> Self {
         Self {
             weight,
-            active: state.active,
-            total: state.total(),
+            active: state.active_everywhere(),
+            total: state.total_everywhere(),
         }
     }
 

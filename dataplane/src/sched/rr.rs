@@ -2,16 +2,28 @@
 //!
 //! Cost: O(1) where servers are usable, O(n) past those that are not.
 
-use super::{Pool, Request, Scheduler, place_of};
+use super::{Pool, Request, Scheduler, Start, place_of};
 use crate::command::ServiceEdit;
 use crate::service::{RealServerSpec, RsId};
 
 /// The server chosen last; `None` stands for the list's head.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct RoundRobin {
     last: Option<RsId>,
     /// Where it stood when last seen, so that it need not be searched for.
     place: usize,
+    /// How far from the head the first turn is.
+    ahead: usize,
+}
+
+impl RoundRobin {
+    pub(super) fn new(start: Start) -> Self {
+        Self {
+            last: None,
+            place: 0,
+            ahead: usize::from(start.worker),
+        }
+    }
 }
 
 impl Scheduler for RoundRobin {
@@ -20,7 +32,7 @@ impl Scheduler for RoundRobin {
         let first = if self.last.is_some() {
             self.place + 1
         } else {
-            0
+            self.ahead % count.max(1)
         };
         // Comes back to the server chosen last, after all others.
         let place = (first..first + count)

@@ -5,7 +5,7 @@
 //! weight in the millions it may try as many levels. Cost: O(n / servers of the present level), O(1) for equal weights, at
 //! most five walks over the list.
 
-use super::{Pool, Request, Scheduler};
+use super::{Pool, Request, Scheduler, Start};
 use crate::command::ServiceEdit;
 use crate::service::{RealServerSpec, RsId};
 
@@ -21,10 +21,16 @@ pub(super) struct WeightedRoundRobin {
     max: i64,
     /// Greatest common divisor of the weights.
     step: i64,
+    start: Start,
+    /// It goes on as if it had had some turns before.
+    begins: bool,
 }
 
+/// Turns that are skipped at most: each costs a look at the list.
+const MOST_SKIPPED: u64 = 256;
+
 impl WeightedRoundRobin {
-    pub(super) fn new(servers: &[RealServerSpec]) -> Self {
+    pub(super) fn new(servers: &[RealServerSpec], start: Start) -> Self {
         let (max, step) = levels(servers);
         Self {
             current: None,
@@ -32,6 +38,8 @@ impl WeightedRoundRobin {
             level: max,
             max,
             step,
+            start,
+            begins: true,
         }
     }
 }
@@ -68,6 +76,40 @@ fn gcd(mut a: i64, mut b: i64) -> i64 {
 
 impl Scheduler for WeightedRoundRobin {
     fn choose(&mut self, pool: &Pool<'_>, _request: &Request<'_>) -> Option<usize> {
+        if std::mem::take(&mut self.begins) {
+            for _ in 0..self.skipped(pool) {
+                self.next(pool);
+            }
+        }
+        self.next(pool)
+    }
+
+    fn edited(&mut self, _before: &[RealServerSpec], pool: &Pool<'_>, _edit: ServiceEdit) {
+        self.begins = true;
+        self.current = None;
+        self.place = 0;
+        (self.max, self.step) = levels(pool.list());
+        if self.level > self.max || self.level == 0 {
+            self.level = self.max;
+        } else if self.step > 1 {
+            self.level = self.level / self.step * self.step + 1;
+        }
+    }
+}
+
+impl WeightedRoundRobin {
+    /// Turns of a round that are other workers'.
+    fn skipped(&self, pool: &Pool<'_>) -> u64 {
+        let Start { worker, workers } = self.start;
+        if worker == 0 {
+            return 0;
+        }
+        let weights = pool.list().iter().map(|server| u64::from(server.weight));
+        let round = weights.sum::<u64>() / self.step as u64;
+        (round * u64::from(worker) / u64::from(workers)) % MOST_SKIPPED
+    }
+
+    fn next(&mut self, pool: &Pool<'_>) -> Option<usize> {
         if self.max == 0 {
             return None;
         }
@@ -100,17 +142,6 @@ impl Scheduler for WeightedRoundRobin {
             }
             self.level = self.reached(pool);
             last_pass = self.level <= self.step;
-        }
-    }
-
-    fn edited(&mut self, _before: &[RealServerSpec], pool: &Pool<'_>, _edit: ServiceEdit) {
-        self.current = None;
-        self.place = 0;
-        (self.max, self.step) = levels(pool.list());
-        if self.level > self.max || self.level == 0 {
-            self.level = self.max;
-        } else if self.step > 1 {
-            self.level = self.level / self.step * self.step + 1;
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Services and real servers: what control says of them, and a worker's view.
 
+mod colleagues;
 mod marks;
 mod server;
 mod spec;
 mod table;
 
+pub use colleagues::Colleagues;
 pub use marks::{MarkRule, MarkRules, PortRange};
 pub use server::Server;
 pub use spec::{

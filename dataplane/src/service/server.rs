@@ -1,5 +1,6 @@
 //! A real server's state in one worker: whether it may be used, and how loaded it is.
 
+use super::colleagues::Thresholds;
 use super::{RealServerSpec, ServiceId};
 use crate::egress::HopRef;
 
@@ -18,6 +19,10 @@ pub struct Server {
     pub active: u32,
     /// All its other connections.
     pub inactive: u32,
+    /// Active and inactive connections that other workers have, as last seen.
+    pub(super) others: (u32, u32),
+    /// Its connections are counted in what all workers share.
+    pub(super) shared: bool,
     /// The way to it that a packet took last.
     pub hop: HopRef,
     overloaded: bool,
@@ -40,6 +45,8 @@ impl Default for Server {
             weight: 0,
             active: 0,
             inactive: 0,
+            others: (0, 0),
+            shared: false,
             hop: HopRef::NONE,
             overloaded: false,
             upper: 0,
@@ -68,7 +75,27 @@ impl Server {
         self.changed = false;
     }
 
-    /// Connections of any kind.
+    /// Connections that count as active, of all workers.
+    pub fn active_everywhere(&self) -> u32 {
+        self.active + self.others.0
+    }
+
+    /// Connections of any kind, of all workers.
+    pub fn total_everywhere(&self) -> u32 {
+        self.total() + self.others.0 + self.others.1
+    }
+
+    /// Its thresholds.
+    pub(super) fn thresholds(&self) -> Thresholds {
+        (self.upper, self.lower)
+    }
+
+    /// Takes over what all workers together found.
+    pub(super) fn set_overloaded(&mut self, overloaded: bool) {
+        self.overloaded = overloaded;
+    }
+
+    /// Connections of any kind, of this worker.
     pub fn total(&self) -> u32 {
         self.active + self.inactive
     }
@@ -109,11 +136,6 @@ impl Server {
         if self.upper == 0 || self.total() < self.lower {
             self.overloaded = false;
         }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn force_overloaded(&mut self, overloaded: bool) {
-        self.overloaded = overloaded;
     }
 }
 

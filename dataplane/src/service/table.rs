@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::colleagues::{SharedLoad, Thresholds};
 use super::{
-    AddressFamily, Method, Protocol, RealServerSpec, RsId, Server, ServiceId, ServiceKey,
-    ServiceSpec,
+    AddressFamily, Colleagues, Method, Protocol, RealServerSpec, RsId, Server, ServiceId,
+    ServiceKey, ServiceSpec,
 };
-use crate::command::ServiceEdit;
+use crate::command::{ServiceEdit, WorkerId};
 use crate::conn::FlowKey;
 use crate::egress::HopRef;
-use crate::sched::{self, Pool, Request, Scheduler};
+use crate::sched::{self, Pool, Request, Scheduler, Start};
 use crate::stats::WorkerCells;
+use crate::time::{Span, Ticks};
 
 /// FTP's control port: its service also takes the data connections that clients open (`SEMANTICS.md` section 1).
 pub(crate) const FTP: u16 = 21;
@@ -23,6 +25,9 @@ pub(crate) const FTP_DATA: u16 = 20;
 
 /// Ports from here on may be those of passive FTP data connections.
 const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// Counts of others that are read in a millisecond: with more of them they are read less often.
+const READS_A_FOLD: usize = 2048;
 
 type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -45,6 +50,10 @@ pub struct Services {
     count: usize,
     servers: Vec<Server>,
     cells: Arc<WorkerCells>,
+    start: Start,
+    colleagues: Option<Arc<Colleagues>>,
+    /// A place in what all workers share that was taken for a connection which is to come.
+    reserved: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -53,6 +62,8 @@ struct Service {
     scheduler: Box<dyn Scheduler>,
     /// Places of servers whose counts changed since the last choice, for schedulers that follow them.
     changed: Vec<u32>,
+    /// When other workers' counts are read again.
+    next_fold: Ticks,
 }
 
 impl Services {
@@ -71,7 +82,19 @@ impl Services {
             count: 0,
             servers: vec![Server::default(); cells.servers.len()],
             cells,
+            start: Start::ALONE,
+            colleagues: None,
+            reserved: None,
         }
+    }
+
+    /// There are these workers, of which this is one. To be told before the first service.
+    pub fn meet(&mut self, me: WorkerId, colleagues: Arc<Colleagues>) {
+        self.start = Start {
+            worker: me.0,
+            workers: colleagues.workers(),
+        };
+        self.colleagues = (colleagues.workers() > 1).then_some(colleagues);
     }
 
     /// The service that a packet with this key and mark opens a connection to (`SEMANTICS.md` section 1): that of the mark, that of
@@ -132,6 +155,13 @@ impl Services {
 
     /// Chooses a real server of the service for a new connection.
     pub fn schedule(&mut self, id: ServiceId, request: &Request<'_>) -> Option<RealServerSpec> {
+        if self.colleagues.is_some() {
+            return self.schedule_among_others(id, request);
+        }
+        self.choose(id, request)
+    }
+
+    fn choose(&mut self, id: ServiceId, request: &Request<'_>) -> Option<RealServerSpec> {
         let service = self.services.get_mut(id.0 as usize)?.as_mut()?;
         for place in service.changed.drain(..) {
             let server = &service.spec.real_servers[place as usize];
@@ -142,6 +172,79 @@ impl Services {
         let pool = Pool::new(&service.spec, &self.servers);
         let place = service.scheduler.choose(&pool, request)?;
         service.spec.real_servers.get(place).copied()
+    }
+
+    /// As [`Self::schedule`], in view of other workers' connections and without exceeding any threshold together.
+    #[cold]
+    #[inline(never)]
+    fn schedule_among_others(
+        &mut self,
+        id: ServiceId,
+        request: &Request<'_>,
+    ) -> Option<RealServerSpec> {
+        self.release_reserved();
+        self.fold(id, request);
+        let most = self.spec(id)?.real_servers.len();
+        for _ in 0..=most {
+            let chosen = self.choose(id, request)?;
+            let place = chosen.id.index;
+            let server = &mut self.servers[place as usize];
+            // Some schedulers take no notice of overload.
+            let Some(load) =
+                shared_load(&self.colleagues, server, place).filter(|_| !server.overloaded())
+            else {
+                return Some(chosen);
+            };
+            if load.try_enter(server.thresholds()) {
+                self.reserved = Some(place);
+                return Some(chosen);
+            }
+            server.set_overloaded(true);
+            self.counted(place);
+        }
+        None
+    }
+
+    /// Gives a place back that no connection came to take.
+    pub fn release_reserved(&mut self) {
+        if let Some(place) = self.reserved.take() {
+            let server = &self.servers[place as usize];
+            if let Some(load) = shared_load(&self.colleagues, server, place) {
+                load.leave(1, server.thresholds());
+            }
+        }
+    }
+
+    /// Takes over what other workers have of the service's servers, if that is due.
+    fn fold(&mut self, id: ServiceId, request: &Request<'_>) {
+        let (Some(colleagues), Some(Some(service))) =
+            (&self.colleagues, self.services.get_mut(id.0 as usize))
+        else {
+            return;
+        };
+        if request.now < service.next_fold {
+            return;
+        }
+        let spec = &service.spec;
+        let reads = spec.real_servers.len() * usize::from(colleagues.workers());
+        let again = Span(request.rate.millis(1).0 * reads.div_ceil(READS_A_FOLD).max(1) as u64);
+        service.next_fold = request.now + again;
+        for (at, real) in spec.real_servers.iter().enumerate() {
+            let place = real.id.index;
+            let server = &mut self.servers[place as usize];
+            let before = (server.others, server.overloaded());
+            if server.followed {
+                server.others = colleagues.others(WorkerId(self.start.worker), place);
+            }
+            if server.shared {
+                server.set_overloaded(colleagues.load(place).overloaded());
+            }
+            let changed = before != (server.others, server.overloaded());
+            if changed && server.followed && !server.changed {
+                server.changed = true;
+                service.changed.push(at as u32);
+            }
+        }
     }
 
     /// What control said of the real server at this place, while it is in a service.
@@ -168,7 +271,15 @@ impl Services {
     pub fn bind(&mut self, place: u32) {
         let server = &mut self.servers[place as usize];
         server.inactive += 1;
-        server.reached();
+        match shared_load(&self.colleagues, server, place) {
+            Some(load) => {
+                if self.reserved.take_if(|taken| *taken == place).is_none() {
+                    load.enter(1, server.thresholds());
+                }
+                server.set_overloaded(load.overloaded());
+            }
+            None => server.reached(),
+        }
         self.counted(place);
     }
 
@@ -181,7 +292,13 @@ impl Services {
             &mut server.inactive
         };
         *count = count.saturating_sub(1);
-        server.fell();
+        match shared_load(&self.colleagues, server, place) {
+            Some(load) => {
+                load.leave(1, server.thresholds());
+                server.set_overloaded(load.overloaded());
+            }
+            None => server.fell(),
+        }
         self.counted(place);
     }
 
@@ -221,12 +338,16 @@ impl Services {
                 }
                 (old.scheduler, old.changed)
             }
-            _ => (sched::scheduler(spec.scheduler, &pool), Vec::new()),
+            _ => (
+                sched::scheduler(spec.scheduler, &pool, self.start),
+                Vec::new(),
+            ),
         };
         let mut service = Service {
             spec,
             scheduler,
             changed,
+            next_fold: Ticks(0),
         };
         self.follow(&mut service);
         self.services[at] = Some(service);
@@ -293,7 +414,10 @@ impl Services {
             }
             server.available = true;
             server.service = spec.id;
+            let before = shared_load(&self.colleagues, server, real.id.index)
+                .map(|load| (load, server.thresholds()));
             server.set_spec(real);
+            share(&self.colleagues, server, real.id.index, before);
         }
         if let (Some(old), ServiceEdit::ServerDeleted(id)) = (old, edit)
             && old.real_servers.iter().any(|real| real.id == id)
@@ -396,7 +520,7 @@ impl Services {
     /// Sets or lifts a server's overload.
     #[cfg(test)]
     pub(crate) fn force_overloaded(&mut self, place: u32, overloaded: bool) {
-        self.servers[place as usize].force_overloaded(overloaded);
+        self.servers[place as usize].set_overloaded(overloaded);
         self.counted(place);
     }
 
@@ -411,6 +535,41 @@ impl Services {
             0
         };
         cells.service.set(service);
+    }
+}
+
+/// The counter that all workers share of a server with thresholds.
+fn shared_load<'a>(
+    colleagues: &'a Option<Arc<Colleagues>>,
+    server: &Server,
+    place: u32,
+) -> Option<&'a SharedLoad> {
+    let colleagues = colleagues.as_ref().filter(|_| server.shared)?;
+    Some(colleagues.load(place))
+}
+
+/// After a server's thresholds changed: its connections here are counted in what all workers share from now on, or no more.
+fn share(
+    colleagues: &Option<Arc<Colleagues>>,
+    server: &mut Server,
+    place: u32,
+    before: Option<(&SharedLoad, Thresholds)>,
+) {
+    let Some(colleagues) = colleagues else {
+        return;
+    };
+    let (load, now) = (colleagues.load(place), server.thresholds());
+    server.shared = now.0 != 0;
+    match before {
+        None if server.shared => load.enter(server.total(), now),
+        Some((load, before)) if !server.shared => load.leave(server.total(), before),
+        _ => {}
+    }
+    if server.shared && before.is_none_or(|(_, before)| before != now) {
+        load.retune(now);
+    }
+    if server.shared {
+        server.set_overloaded(load.overloaded());
     }
 }
 

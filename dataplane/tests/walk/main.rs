@@ -19,6 +19,7 @@ mod related;
 mod rig;
 mod robust;
 mod sctp;
+mod shares;
 mod short_way;
 mod slow_path;
 mod team;

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use sluice_dataplane::command::{Command, PortId, WorkerId};
+use sluice_dataplane::command::{Command, PortId, ServiceEdit, WorkerId};
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::io::Frame;
-use sluice_dataplane::service::{Method, Protocol};
+use sluice_dataplane::service::{Colleagues, Method, Protocol};
+use sluice_dataplane::stats::WorkerCells;
 use sluice_dataplane::steer::ring::mesh;
 use sluice_dataplane::steer::toeplitz::{KEY_LEN, Key, Toeplitz};
 use sluice_dataplane::steer::{HashTypes, RssPlan, Spread, Steering};
+use sluice_dataplane::time::Span;
 
 use crate::rig::*;
 
@@ -22,13 +24,34 @@ pub(crate) struct Team {
 impl Team {
     /// So many workers, with the same service at `VIP:80`, and rings for `capacity` frames.
     pub(crate) fn new(workers: u16, capacity: usize, protocol: Protocol) -> Self {
-        let peers = mesh(workers, capacity);
-        let workers = peers.into_iter();
-        Self {
-            workers: workers
-                .map(|peers| Rig::beside_others(protocol, peers, None))
-                .collect(),
-        }
+        let peers = mesh(workers, capacity).into_iter();
+        let workers = peers.map(|peers| Rig::beside_others(protocol, peers, None));
+        let mut team = Self {
+            workers: workers.collect(),
+        };
+        team.meet();
+        team
+    }
+
+    /// Tells the workers of each other. They had no service before.
+    fn meet(&mut self) {
+        let cells = self.workers.iter().map(|rig| rig.cells.clone());
+        let colleagues = Arc::new(Colleagues::new(cells.collect()));
+        self.each(|rig| {
+            rig.command(Command::DeleteService(rig.service.id));
+            rig.command(Command::Colleagues(colleagues.clone()));
+            rig.put(ServiceEdit::Created);
+        });
+    }
+
+    /// The sum of something over all workers.
+    pub(crate) fn sum(&self, what: impl Fn(&WorkerCells) -> u64) -> u64 {
+        self.workers.iter().map(|rig| what(&rig.cells)).sum()
+    }
+
+    /// Lets so many nanoseconds pass.
+    pub(crate) fn pass(&mut self, ns: u64) {
+        self.each(|rig| rig.now = rig.now + Span(ns));
     }
 
     /// As many, of which only the last one can send.
