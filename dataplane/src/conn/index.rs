@@ -1,8 +1,8 @@
 //! From a key's hash to connections: 64-byte buckets of eight 16-bit tags and eight references.
 //!
 //! Partial-key cuckoo hashing (Fan et al., MemC3, NSDI 2013): an entry is in its first bucket, or in the one that its first
-//! bucket and its tag name; either leads to the other, so an entry moves without its key being looked at. A
-//! counter in the first bucket tells whether the second must be searched at all. An insertion moves at most two
+//! bucket and its tag name; either leads to the other, so an entry moves without its key being looked at.
+//! Counters in the first bucket tell whether the second must be searched at all. An insertion moves at most two
 //! other entries. [`Index::with_capacity`] plans for half of the places to be filled.
 //!
 //! A large index begins small and grows with its entries, a bucket at a time, within memory that is there from the start (linear
@@ -54,8 +54,42 @@ struct Bucket {
     refs: [u32; WAYS],
     /// The lowest bits of the fine buckets that entries belong to here.
     lows: [u8; WAYS],
-    /// No fewer than the entries whose first bucket is this one and that are in their second.
-    overflow: u32,
+    /// The entries whose first bucket is this one and that are in their second, or more than these.
+    overflow: Overflow,
+}
+
+/// Counts entries by three bits of their tags, in four bits each: for most tags there is none. A split bucket's entries are counted
+/// in both halves, since it is not known whose they are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Overflow(u32);
+
+impl Overflow {
+    /// A count that stays: it may have been more.
+    const STUCK: u32 = 15;
+
+    /// The place of a tag's count. The lowest bit of all tags is the same.
+    #[inline(always)]
+    fn place(tag: u16) -> u32 {
+        u32::from(tag >> 1 & 7) * 4
+    }
+
+    /// How many may have this tag.
+    #[inline(always)]
+    fn count(self, tag: u16) -> u32 {
+        self.0 >> Self::place(tag) & Self::STUCK
+    }
+
+    fn add(&mut self, tag: u16) {
+        if self.count(tag) < Self::STUCK {
+            self.0 += 1 << Self::place(tag);
+        }
+    }
+
+    fn remove(&mut self, tag: u16) {
+        if (1..Self::STUCK).contains(&self.count(tag)) {
+            self.0 -= 1 << Self::place(tag);
+        }
+    }
 }
 
 impl Bucket {
@@ -198,7 +232,7 @@ impl Index {
                 bucket.refs[mask.trailing_zeros() as usize % WAYS],
             ));
         }
-        if bucket.overflow == 0 {
+        if bucket.overflow.count(place.tag) == 0 {
             return None;
         }
         self.second_candidate(place)
@@ -224,7 +258,7 @@ impl Index {
         if let Some((_, reference)) = self.find_in(first, place.tag, &mut is) {
             return Some(reference);
         }
-        if self.buckets[first].overflow == 0 {
+        if self.buckets[first].overflow.count(place.tag) == 0 {
             return None;
         }
         let second = self.scale.at(self.other(place.first, place.tag));
@@ -270,7 +304,7 @@ impl Index {
         let (bits, fine) = if at == first {
             (reference.value(), place.first)
         } else {
-            self.buckets[first].overflow += 1;
+            self.buckets[first].overflow.add(place.tag);
             (reference.value() | Reference::SECOND, other)
         };
         let tag = place.tag;
@@ -295,9 +329,9 @@ impl Index {
         entry.fine = self.other(entry.fine, entry.tag);
         entry.bits ^= Reference::SECOND;
         if entry.is_second() {
-            self.buckets[from.0].overflow += 1;
+            self.buckets[from.0].overflow.add(entry.tag);
         } else {
-            self.buckets[to.0].overflow -= 1;
+            self.buckets[to.0].overflow.remove(entry.tag);
         }
         self.buckets[to.0].put(to.1, entry);
         self.buckets[from.0].tags[from.1] = 0;
@@ -335,7 +369,6 @@ impl Index {
         let halves = [2 * at, 2 * at + 1];
         for half in halves {
             self.buckets[half] = Bucket {
-                // Whose they are is not known here.
                 overflow: old.overflow,
                 ..Bucket::default()
             };
@@ -395,7 +428,7 @@ impl Index {
             return false;
         };
         self.buckets[second].tags[way] = 0;
-        self.buckets[first].overflow -= 1;
+        self.buckets[first].overflow.remove(place.tag);
         self.entries -= 1;
         true
     }

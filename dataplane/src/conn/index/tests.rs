@@ -29,7 +29,7 @@ fn the_other_bucket_leads_back() {
 
 /// Buckets whose counter says less than there is, or of which an entry lies where it is not looked for.
 fn lost(index: &Index) -> usize {
-    let mut homes = HashMap::<usize, u32>::new();
+    let mut homes = HashMap::<(usize, u16), u32>::new();
     let mut astray = 0;
     for at in 0..index.buckets.len() {
         for way in (0..WAYS).filter(|way| index.buckets[at].tags[*way] != 0) {
@@ -37,11 +37,14 @@ fn lost(index: &Index) -> usize {
             astray += usize::from(index.scale.at(entry.fine) != at);
             if entry.is_second() {
                 let home = index.other(entry.fine, entry.tag);
-                *homes.entry(index.scale.at(home)).or_default() += 1;
+                let kind = entry.tag & 0xe;
+                *homes.entry((index.scale.at(home), kind)).or_default() += 1;
             }
         }
     }
-    let unknown = |(at, second): (&usize, &u32)| index.buckets[*at].overflow < *second;
+    let unknown = |((at, tag), second): (&(usize, u16), &u32)| {
+        index.buckets[*at].overflow.count(*tag) < (*second).min(Overflow::STUCK)
+    };
     astray + homes.iter().filter(|home| unknown(*home)).count()
 }
 
@@ -137,7 +140,8 @@ proptest! {
                 let found = index.find(index.place(*hash), |reference| reference.value() == *value);
                 prop_assert_eq!(found.map(Reference::value), Some(*value));
             }
-            let overflow: u32 = index.buckets.iter().map(|bucket| bucket.overflow).sum();
+            let overflow = |bucket: &Bucket| -> u32 { (0..8).map(|kind| bucket.overflow.count(kind << 1)).sum() };
+            let overflow: u32 = index.buckets.iter().map(overflow).sum();
             let second = index.buckets.iter().flat_map(|bucket| bucket.tags.iter().zip(&bucket.refs))
                 .filter(|(tag, reference)| **tag != 0 && **reference & Reference::SECOND != 0).count();
             prop_assert_eq!(overflow as usize, second);
