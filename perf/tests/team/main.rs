@@ -7,3 +7,4 @@
 mod control;
 mod crowd;
 mod shares;
+mod thresholds;
