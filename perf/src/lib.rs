@@ -2,7 +2,7 @@
 //!
 //! [`scenario`] says what is forwarded how; [`traffic`] makes its frames; [`walk`] is a worker in memory, set up from the same
 //! boot file as the appliance. [`appliance`] and [`testpmd`] are the two that are compared, timed by [`timing`]; [`churn`]
-//! opens connections for ever; [`choice`] has a service to schedule by; [`single`] sends packets one by one; [`targets`] judges and [`report`] writes it all down.
+//! opens connections for ever; [`choice`] has a service to schedule by; [`single`] sends packets one by one; [`several`] puts two workers beside one; [`targets`] judges and [`report`] writes it all down.
 //! [`pktgen`] is `sluice-pktgen`, the generator that also answers and checks; [`memif`] puts it beside an appliance,
 //! and [`loads`] are what is measured there. [`scale`] is many workers without hardware.
 
@@ -23,6 +23,7 @@ pub mod pktgen;
 pub mod report;
 pub mod scale;
 pub mod scenario;
+pub mod several;
 pub mod single;
 pub mod suite;
 pub mod targets;

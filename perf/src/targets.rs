@@ -1,4 +1,4 @@
-//! What must be reached and what is aimed at (one worker, ratios to testpmd macswap on the same rig).
+//! What must be reached and what is aimed at (of one worker where nothing else is said; ratios to testpmd macswap on the same rig).
 
 use serde::{Deserialize, Serialize};
 use sluice_control::api::Method;
@@ -60,6 +60,17 @@ impl Target {
             must: 1000.0,
             aim: 1000.0,
             at_most: true,
+        }
+    }
+
+    /// Two workers, as a multiple of one.
+    pub fn two_workers(value: f64) -> Self {
+        Self {
+            what: "two workers: times what one does".to_owned(),
+            value,
+            must: 1.8,
+            aim: 1.9,
+            at_most: false,
         }
     }
 

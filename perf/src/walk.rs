@@ -8,10 +8,10 @@ use sluice_control::boot::{Boot, Machine};
 use sluice_control::config::Limits;
 use sluice_control::controller::{Controller, Setup, WorkerInfo};
 use sluice_control::publish;
-use sluice_dataplane::command::{PortId, WorkerId};
+use sluice_dataplane::command::PortId;
 use sluice_dataplane::io::Port;
 use sluice_dataplane::stats::WorkerCells;
-use sluice_dataplane::steer::ring::Peers;
+use sluice_dataplane::steer::{Steering, ring};
 use sluice_dataplane::time::{TickRate, Ticks};
 use sluice_dataplane::worker::{Worker, WorkerConfig, WorkerPort};
 
@@ -24,6 +24,9 @@ pub const WIRE: PortId = PortId(0);
 
 /// The port that opening frames come in by.
 const OPENING: PortId = PortId(1);
+
+/// What time it is for a worker that was just made.
+pub const START: Ticks = Ticks(1_000_000_000);
 
 /// A worker under load.
 pub struct Walk {
@@ -38,53 +41,73 @@ pub struct Walk {
 pub fn assemble<P: Port>(
     scenario: &Scenario,
     service: &Balanced,
-    mut port: impl FnMut() -> P,
+    port: impl FnMut() -> P,
 ) -> anyhow::Result<(Worker<P>, Arc<WorkerCells>, Ticks)> {
+    let mut members = assemble_team(scenario, service, &Arc::new(Steering::single()), port)?;
+    match members.pop() {
+        Some((worker, cells)) => Ok((worker, cells, START)),
+        None => unreachable!("a steering has at least one worker"),
+    }
+}
+
+/// As many workers as `steering` is for, with what each publishes. Their time is [`START`].
+pub fn assemble_team<P: Port>(
+    scenario: &Scenario,
+    service: &Balanced,
+    steering: &Arc<Steering>,
+    mut port: impl FnMut() -> P,
+) -> anyhow::Result<Vec<(Worker<P>, Arc<WorkerCells>)>> {
     let text = boot_file(scenario, service, &Place::nowhere());
     let machine = Machine { cores: vec![0, 1] };
     let boot = Boot::parse(Path::new("boot.toml"), &text, &machine)?;
     let limits = Limits::from(boot.limits);
-    let cells = Arc::new(limits.cells());
-    let (link, channels) = publish::link(Arc::clone(&cells));
     let max_connections = boot.workers.max_connections;
-    let info = WorkerInfo {
-        core: 1,
-        max_connections,
-    };
-    let statics = boot.statics().map_err(anyhow::Error::msg)?;
+    let (mut members, mut links) = (Vec::new(), Vec::new());
+    for peers in ring::mesh(steering.workers(), ring::CAPACITY) {
+        let cells = Arc::new(limits.cells());
+        let (link, channels) = publish::link(Arc::clone(&cells));
+        let info = WorkerInfo {
+            core: 1,
+            max_connections,
+        };
+        links.push((info, link));
+        let config = WorkerConfig {
+            id: peers.id(),
+            rate: TickRate::NANOSECONDS,
+            max_connections,
+            max_held: boot.workers.max_held,
+            seed: boot.workers.seed.unwrap_or_default(),
+        };
+        let ports = [WIRE, OPENING].map(|id| WorkerPort {
+            id,
+            port: port(),
+            punt: None,
+        });
+        let worker = Worker::new(config, ports.into(), channels, peers, START);
+        members.push((worker, cells));
+    }
     let mut controller = Controller::new(Setup {
         limits,
-        workers: vec![(info, link)],
+        workers: links,
         ports: Box::new(Vec::new),
         dpdk: "none".to_owned(),
-        statics,
+        statics: boot.statics().map_err(anyhow::Error::msg)?,
     });
     for (port, mac) in [(WIRE, WIRE_MAC), (OPENING, OPENING_MAC)] {
         controller.port_state(port, mac, boot.ports[usize::from(port.0)].mtu);
     }
+    controller.steer(Arc::clone(steering));
     boot.begin(&mut controller).map_err(anyhow::Error::msg)?;
-    let config = WorkerConfig {
-        id: WorkerId(0),
-        rate: TickRate::NANOSECONDS,
-        max_connections,
-        max_held: boot.workers.max_held,
-        seed: boot.workers.seed.unwrap_or_default(),
-    };
-    let ports = [WIRE, OPENING].map(|id| WorkerPort {
-        id,
-        port: port(),
-        punt: None,
-    });
-    let now = Ticks(1_000_000_000);
-    let mut worker = Worker::new(config, ports.into(), channels, Peers::none(), now);
     let revision = controller.revision();
     let mut drive = || {
-        worker.poll(now);
+        for (worker, _) in &mut members {
+            worker.poll(START);
+        }
     };
     let settled = controller.settle(revision, &mut drive);
     settled
-        .map_err(|error| anyhow::anyhow!("the worker does not take its configuration: {error}"))?;
-    Ok((worker, cells, now))
+        .map_err(|error| anyhow::anyhow!("the workers do not take their configuration: {error}"))?;
+    Ok(members)
 }
 
 impl Walk {

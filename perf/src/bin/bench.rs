@@ -19,6 +19,7 @@ use sluice_perf::machine::Machine;
 use sluice_perf::report::experiment::Experiment;
 use sluice_perf::report::{NewConnections, Report, Row, Run, Settings};
 use sluice_perf::scenario::{Place, Scenario, count, name};
+use sluice_perf::several;
 use sluice_perf::single::{Single, Turns};
 use sluice_perf::suite::rig::Rig;
 use sluice_perf::suite::{self, Question};
@@ -193,7 +194,7 @@ impl Bench {
         let mut connection_bytes = None;
         let only = !self.options.only.is_empty();
         let whole = self.options.whole || only;
-        let experiments = if whole { self.suite()? } else { Vec::new() };
+        let mut experiments = if whole { self.suite()? } else { Vec::new() };
         let flows = self.options.flows.iter();
         for flows in flows.filter(|_| !only) {
             for method in in_table(*flows, &self.methods) {
@@ -247,6 +248,15 @@ impl Bench {
             targets.push(Target::new_connections(slowest.fold(f64::MAX, f64::min)));
         }
         targets.extend(connection_bytes.map(Target::memory));
+        if !whole && machine.cores > 1 {
+            experiments.push(several::run(
+                self.options.core,
+                self.options.rounds,
+                self.window(),
+            )?);
+        }
+        let two = experiments.iter().find(|one| one.title == several::TITLE);
+        targets.extend(two.map(|two| Target::two_workers(several::gain(two))));
         Ok(Report {
             run: if whole { Run::Perf } else { Run::Bench },
             machine,

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::report::experiment::Experiment;
+use crate::several;
 use rig::Rig;
 
 /// Hugepages that the suite needs, in megabytes.
@@ -23,6 +24,8 @@ pub const MEMORY_MB: u64 = 1280;
 /// A question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Question {
+    /// Two workers beside one.
+    Workers,
     /// Throughput by size of packets and method.
     Sizes,
     /// 10,000 services of 100 real servers.
@@ -41,7 +44,8 @@ pub enum Question {
 
 impl Question {
     /// All of them, in the order of the report.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
+        Self::Workers,
         Self::Sizes,
         Self::Latency,
         Self::LifeCycles,
@@ -59,6 +63,7 @@ impl Question {
         window: Duration,
     ) -> anyhow::Result<Vec<Experiment>> {
         Ok(match self {
+            Self::Workers => vec![several::run(rig.core, rounds, window)?],
             Self::Sizes => vec![sizes::run(rig, rounds, window)?],
             Self::Services => vec![services::run(rig, rounds, window)?],
             Self::Flood => vec![flood::run(rig, rounds, window)?],
