@@ -94,6 +94,11 @@ drop_reasons! {
     NoBuffer = "no_buffer",
     /// The ring to the worker that owns the connection is full: that worker is overloaded, or does not turn.
     HandOffFull = "hand_off_full",
+    /// Too many opening packets wait for another worker, which owns the client's persistence template or lblc's cache, to say where
+    /// they go.
+    AdviceQueueFull = "advice_queue_full",
+    /// The worker that owns the client's persistence template, or lblc's cache, did not say in time where the opening packet goes.
+    AdviceMissing = "advice_missing",
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! change and send. A packet that stops
 //! anywhere stops with one [`DropReason`].
 
+mod advice;
 mod hand_off;
 mod opening;
 mod related;
@@ -34,6 +35,7 @@ use crate::stats::WorkerCells;
 use crate::steer::owner::Owners;
 use crate::steer::ring::Errand;
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
+use advice::Correspondence;
 use upkeep::Upkeep;
 
 /// All that packets of one worker meet between receive and transmit.
@@ -45,6 +47,7 @@ pub(crate) struct Pipeline<P: Port> {
     pub(crate) mark_rules: Arc<MarkRules>,
     pub(crate) now: Ticks,
     owners: Owners,
+    correspondence: Correspondence<P::Frame>,
     /// Where the packets that are walked come from.
     arrival: Arrival,
     wheel: TimerWheel,
@@ -128,6 +131,7 @@ impl<P: Port> Pipeline<P> {
         cells: Arc<WorkerCells>,
     ) -> Self {
         let settings = Arc::new(Settings::default());
+        let correspondence = Correspondence::new(table.capacity(), owners.alone());
         let grains = GrainRate::new(rate);
         let grain = grains.at(now);
         Self {
@@ -139,6 +143,7 @@ impl<P: Port> Pipeline<P> {
             table,
             now,
             local_ports: LocalPorts::for_servers(cells.servers.len(), owners.id()),
+            correspondence,
             owners,
             arrival: Arrival::Received,
             timeouts: TimeoutTable::new(&settings.timeouts, rate, grains),
@@ -159,7 +164,10 @@ impl<P: Port> Pipeline<P> {
 
     /// Bytes of connections, templates and their timers.
     pub(crate) fn connection_bytes(&self) -> usize {
-        self.table.bytes() + self.wheel.bytes() + self.templates.bytes()
+        self.table.bytes()
+            + self.wheel.bytes()
+            + self.templates.bytes()
+            + self.correspondence.bytes()
     }
 
     /// From now on these settings hold. Returns what [`Forwarder::forget_hops`] does.
@@ -423,7 +431,8 @@ impl<P: Port> Pipeline<P> {
             Protocol::Udp => {
                 if conn.control == Control::Tentative && !to_server {
                     conn.control = Control::Confirmed;
-                    self.templates.assure(hit.id);
+                    self.assure(hit.id);
+                    conn = self.table.of_mut(hit);
                 }
                 self.timeouts.udp()
             }
@@ -471,7 +480,7 @@ impl<P: Port> Pipeline<P> {
         }
         if conn.control == Control::Tentative && state == State::Established {
             conn.control = Control::Confirmed;
-            self.templates.assure(hit.id);
+            self.assure(hit.id);
         }
     }
 
@@ -513,10 +522,8 @@ impl<P: Port> Pipeline<P> {
         };
         self.services.unbind(conn.rs, conn.active());
         self.cells.connections.set(self.table.len() as u64);
-        if conn.control != Control::Free
-            && let Some(template) = self.templates.release(id, ending)
-        {
-            self.forget(&template);
+        if conn.control != Control::Free {
+            self.release(id, ending, conn.control == Control::Confirmed);
         }
     }
 

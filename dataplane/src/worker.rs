@@ -78,6 +78,9 @@ pub struct Worker<P: Port> {
     was_busy: bool,
 }
 
+/// Bytes that a worker beside others takes for each connection, beyond what [`crate::conn::bytes_for`] says.
+pub const BYTES_BESIDE_OTHERS: usize = 12;
+
 /// A silent port is asked in one of so many turns while other work waits.
 const REST: u64 = 8;
 
@@ -154,6 +157,7 @@ impl<P: Port> Worker<P> {
                 self.pipeline.forwarder.lanes.flush();
             }
         }
+        busy |= self.pipeline.correspond();
         self.pipeline.services.release_reserved();
         busy |= self.pipeline.expire_due();
         busy |= self.pipeline.keep_up();
@@ -181,7 +185,7 @@ impl<P: Port> Worker<P> {
         cells
             .books
             .held
-            .set(self.pipeline.forwarder.neighbours.held() as u64);
+            .set((self.pipeline.forwarder.neighbours.held() + self.pipeline.waiting()) as u64);
         cells.polls.add(1);
         cells.busy_polls.add(u64::from(busy));
         debug_assert!(

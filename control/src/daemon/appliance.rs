@@ -19,7 +19,9 @@ use sluice_dataplane::punt::{self, WorkerPunt};
 use sluice_dataplane::stats::{Cell, ServiceCells, WorkerCells};
 use sluice_dataplane::steer::ring::{self, Peers, mesh};
 use sluice_dataplane::steer::{self, PortNeeds, PortPlan, Steering};
-use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
+use sluice_dataplane::worker::{
+    BYTES_BESIDE_OTHERS, Worker, WorkerChannels, WorkerConfig, WorkerPort,
+};
 use tracing::{info, warn};
 
 use super::ending::Ending;
@@ -283,7 +285,12 @@ pub(crate) fn memory_mb(boot: &Boot) -> u32 {
 /// What the workers' tables take: connections, and counters of services and real servers.
 fn tables_mb(boot: &Boot) -> u32 {
     let limits = Limits::from(boot.limits);
-    let each = conn::bytes_for(boot.workers.max_connections) + limits.cells_bytes();
+    let max_connections = boot.workers.max_connections;
+    let beside_others = match boot.workers.cores.len() {
+        1 => 0,
+        _ => max_connections * BYTES_BESIDE_OTHERS,
+    };
+    let each = conn::bytes_for(max_connections) + beside_others + limits.cells_bytes();
     let bytes = (boot.workers.cores.len() * each) as u64;
     bytes.div_ceil(1 << 20).try_into().unwrap_or(u32::MAX)
 }

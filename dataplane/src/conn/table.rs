@@ -23,7 +23,7 @@ impl ConnId {
         Self(place)
     }
 
-    pub(super) fn number(self) -> u32 {
+    pub(crate) fn number(self) -> u32 {
         self.0
     }
 

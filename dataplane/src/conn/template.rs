@@ -2,8 +2,8 @@
 //!
 //! Looked up only when a connection opens, so they have a table of their own beside the connections', and packets of known
 //! connections never touch it. A connection that a template controls is known here by its place; of the connection itself only
-//! [`super::Control`] remembers it. Today's one worker owns all templates; nothing here knows that, so with more of them an owner
-//! can answer for others (contract 3).
+//! [`super::Control`] remembers it. With several workers each owns some of the templates, and others' connections refer to them
+//! (contract 3 of the design).
 
 use std::net::Ipv4Addr;
 
@@ -34,6 +34,25 @@ pub struct TemplateKey {
 /// A template's place; another template may get it once this one is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TemplateId(ConnId);
+
+/// A template as other workers know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TemplateRef {
+    place: u32,
+    generation: u32,
+}
+
+impl TemplateRef {
+    /// From its [`Self::numbers`].
+    pub fn new(place: u32, generation: u32) -> Self {
+        Self { place, generation }
+    }
+
+    /// Its place, and which of the place's successive tenants it is.
+    pub fn numbers(self) -> (u32, u32) {
+        (self.place, self.generation)
+    }
+}
 
 /// What a template is made from.
 #[derive(Clone, Copy, Debug)]
@@ -163,6 +182,8 @@ struct Place {
     template: Option<Template>,
     armed: bool,
     filed: u32,
+    /// Of its successive tenants.
+    generation: u32,
 }
 
 impl Templates {
@@ -245,6 +266,7 @@ impl Templates {
         let id = id(place);
         self.count += 1;
         self.by_key.insert(new.key, place);
+        self.places[index(id)].generation = self.places[index(id)].generation.wrapping_add(1);
         self.places[index(id)].template = Some(Template {
             new,
             timeout: new.timeout,
@@ -297,6 +319,45 @@ impl Templates {
     pub fn release(&mut self, conn: ConnId, ending: Ending) -> Option<Template> {
         let id = self.controller(conn)?;
         self.controllers[conn.number() as usize] = 0;
+        self.let_go(id, ending)
+    }
+
+    /// Another worker's connection refers to the template until [`Self::release_referred`].
+    pub fn refer(&mut self, id: TemplateId) -> TemplateRef {
+        if let Some(template) = self.template_mut(id) {
+            template.controls += 1;
+        }
+        let generation = self
+            .places
+            .get(index(id))
+            .map_or(0, |place| place.generation);
+        TemplateRef {
+            place: id.0.number(),
+            generation,
+        }
+    }
+
+    /// As [`Self::assure`], for another worker's connection.
+    pub fn assure_referred(&mut self, template: TemplateRef) {
+        let id = self.referred(template);
+        if let Some(template) = id.and_then(|id| self.template_mut(id)) {
+            template.assured = true;
+        }
+    }
+
+    /// As [`Self::release`], for another worker's connection.
+    pub fn release_referred(&mut self, template: TemplateRef, ending: Ending) -> Option<Template> {
+        let id = self.referred(template)?;
+        self.let_go(id, ending)
+    }
+
+    fn referred(&self, template: TemplateRef) -> Option<TemplateId> {
+        let id = id(template.place);
+        let place = self.places.get(index(id))?;
+        (place.generation == template.generation).then_some(id)
+    }
+
+    fn let_go(&mut self, id: TemplateId, ending: Ending) -> Option<Template> {
         let template = self.template_mut(id)?;
         template.controls = template.controls.saturating_sub(1);
         let unused = template.controls == 0 && !template.assured;

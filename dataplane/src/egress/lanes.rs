@@ -8,6 +8,7 @@ use crate::command::{PortId, WorkerId};
 use crate::drop_reason::DropReason;
 use crate::io::{Burst, Frame, Offloads, Port};
 use crate::stats::WorkerCells;
+use crate::steer::note::Note;
 use crate::steer::ring::{Errand, Origin, Peers};
 use crate::worker::WorkerPort;
 
@@ -199,6 +200,16 @@ impl<P: Port> Lanes<P> {
         if let Err(frame) = self.peers.hand(to, frame, origin) {
             self.discard(frame, DropReason::HandOffFull);
         }
+    }
+
+    /// Writes to another worker. `Err` gives the note back: there is no room now.
+    pub(crate) fn note(&mut self, to: WorkerId, note: Note) -> Result<(), Note> {
+        self.peers.note(to, note)
+    }
+
+    /// The next note from a worker, and who that is.
+    pub(crate) fn next_note(&mut self, inbox: usize) -> Option<(WorkerId, Note)> {
+        self.peers.next_note(inbox)
     }
 
     /// How many rings from other workers there are.

@@ -4,8 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Opened, Pipeline};
-use crate::command::PortId;
-use crate::conn::template::{Ending, NewTemplate, TemplateId, TemplateKey};
+use crate::command::{PortId, WorkerId};
+use crate::conn::template::{Ending, NewTemplate, TemplateId, TemplateKey, TemplateRef};
 use crate::conn::{Conn, Control, Direction, Endpoint, FlowKey, Half, Hash, Hit, NewConn};
 use crate::drop_reason::DropReason;
 use crate::egress::Route;
@@ -31,6 +31,18 @@ pub(super) struct Chosen {
     port: u16,
     /// The template that says so.
     template: Option<TemplateId>,
+    /// The same, if it is another worker's.
+    referred: Option<(WorkerId, TemplateRef)>,
+}
+
+impl Chosen {
+    pub(super) fn server(&self) -> &RealServerSpec {
+        &self.server
+    }
+
+    pub(super) fn template(&self) -> Option<TemplateId> {
+        self.template
+    }
 }
 
 impl<P: Port> Pipeline<P> {
@@ -62,6 +74,9 @@ impl<P: Port> Pipeline<P> {
             unreachable!("lookup finds services that are there");
         };
         let (of, one_packet) = (spec.key, spec.one_packet);
+        if let Some(owner) = self.adviser(spec, &key) {
+            return self.ask(owner, port, frame, flow, (service, of));
+        }
         let chosen = match self.chosen(service, &key) {
             Ok(Some(chosen)) => chosen,
             Ok(None) => return self.leave(port, frame, &key, of),
@@ -206,6 +221,29 @@ impl<P: Port> Pipeline<P> {
         }
     }
 
+    /// The server that another worker chose.
+    pub(super) fn as_advised(
+        &self,
+        service: ServiceId,
+        server: RealServerSpec,
+        referred: Option<(WorkerId, TemplateRef)>,
+        flow: &FlowKey,
+    ) -> Chosen {
+        let service_port = self.services.spec(service).map(|spec| port_of(spec.key));
+        // Beside the service's own port there is only persistence, which keeps ports as they are.
+        let own = service_port.flatten().unwrap_or(0) == flow.dst_port || referred.is_none();
+        Chosen {
+            port: if server.port != 0 && own {
+                server.port
+            } else {
+                flow.dst_port
+            },
+            server,
+            template: None,
+            referred,
+        }
+    }
+
     /// What the scheduler says.
     fn choose(
         &mut self,
@@ -228,6 +266,7 @@ impl<P: Port> Pipeline<P> {
             },
             server,
             template: None,
+            referred: None,
         }))
     }
 
@@ -273,6 +312,7 @@ impl<P: Port> Pipeline<P> {
             },
             server,
             template: Some(template),
+            referred: None,
         }))
     }
 
@@ -322,7 +362,13 @@ impl<P: Port> Pipeline<P> {
     /// No server for it (section 2, step 7).
     #[cold]
     #[inline(never)]
-    fn leave(&mut self, port: PortId, frame: P::Frame, flow: &FlowKey, service: ServiceKey) {
+    pub(super) fn leave(
+        &mut self,
+        port: PortId,
+        frame: P::Frame,
+        flow: &FlowKey,
+        service: ServiceKey,
+    ) {
         if is_beside_ftp(service, flow) {
             return self.forwarder.lanes.punt(port, frame);
         }
@@ -342,7 +388,7 @@ impl<P: Port> Pipeline<P> {
         self.complete(half)
     }
 
-    fn half_connect(
+    pub(super) fn half_connect(
         &mut self,
         service: ServiceId,
         chosen: &Chosen,
@@ -350,7 +396,7 @@ impl<P: Port> Pipeline<P> {
         hash: Hash,
     ) -> Result<Half, DropReason> {
         let mut conn = self.connection(service, chosen, client)?;
-        if chosen.template.is_some() {
+        if chosen.template.is_some() || chosen.referred.is_some() {
             conn.control = Control::Tentative;
         }
         let half = self.table.begin(conn, hash);
@@ -358,12 +404,15 @@ impl<P: Port> Pipeline<P> {
         if let Some(template) = chosen.template {
             self.templates.control(template, half.id);
         }
+        if let Some(template) = chosen.referred {
+            self.refer(half.id, template);
+        }
         self.bind(service, conn.rs);
         self.cells.connections.set(self.table.len() as u64);
         Ok(half)
     }
 
-    fn complete(&mut self, half: Half) -> Result<Hit, DropReason> {
+    pub(super) fn complete(&mut self, half: Half) -> Result<Hit, DropReason> {
         let hit = Hit {
             id: half.id,
             direction: Direction::ToServer,
@@ -422,7 +471,7 @@ impl<P: Port> Pipeline<P> {
 
     /// One-packet scheduling: a connection that ends with its first packet, and that no reply finds (section 6).
     #[inline(never)]
-    fn pass_alone(
+    pub(super) fn pass_alone(
         &mut self,
         port: PortId,
         frame: P::Frame,
@@ -457,7 +506,11 @@ fn port_of(service: ServiceKey) -> Option<u16> {
 }
 
 /// What the client's template is known by (section 5).
-fn template_key(service: ServiceKey, persistence: Persistence, flow: &FlowKey) -> TemplateKey {
+pub(super) fn template_key(
+    service: ServiceKey,
+    persistence: Persistence,
+    flow: &FlowKey,
+) -> TemplateKey {
     let client = match persistence.mask {
         ClientMask::V4(mask) => flow.src & mask,
         ClientMask::V6(_) => flow.src,

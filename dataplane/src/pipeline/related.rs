@@ -70,6 +70,14 @@ impl<P: Port> Pipeline<P> {
         service: ServiceId,
         client: &FlowKey,
     ) -> Result<Option<Conn>, DropReason> {
+        let elsewhere = self
+            .services
+            .spec(service)
+            .and_then(|spec| self.adviser(spec, client));
+        if elsewhere.is_some() {
+            // Errors do not wait: the client's own packet will find out.
+            return Err(DropReason::AdviceMissing);
+        }
         let Some(chosen) = self.chosen(service, client)? else {
             return Ok(None);
         };

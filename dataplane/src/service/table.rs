@@ -215,6 +215,17 @@ impl Services {
         }
     }
 
+    /// Whether a place is taken for a connection of this server: from now on that is another worker's.
+    pub fn give_reserved(&mut self, place: u32) -> bool {
+        self.reserved.take_if(|taken| *taken == place).is_some()
+    }
+
+    /// Another worker took a place for a connection of this server, which comes now.
+    pub fn take_reserved(&mut self, place: u32) {
+        self.release_reserved();
+        self.reserved = Some(place);
+    }
+
     /// Takes over what other workers have of the service's servers, if that is due.
     fn fold(&mut self, id: ServiceId, request: &Request<'_>) {
         let (Some(colleagues), Some(Some(service))) =

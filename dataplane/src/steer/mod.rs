@@ -13,6 +13,7 @@
 
 pub mod check;
 pub mod classes;
+pub mod note;
 pub mod owner;
 pub mod plan;
 pub mod ring;

@@ -20,6 +20,7 @@ use hashbrown::HashSet;
 use super::Steering;
 use super::classes::FIRST_PORT;
 use crate::command::{PortId, ServiceEdit, WorkerId};
+use crate::conn::template::TemplateKey;
 use crate::conn::{Endpoint, FlowKey};
 use crate::service::{Method, RealServerSpec, ServiceKey, ServiceSpec};
 
@@ -68,6 +69,32 @@ impl Owners {
     /// The worker after this one, round again after the last.
     pub fn next(&self) -> WorkerId {
         WorkerId((self.id.0 + 1) % self.steering.workers())
+    }
+
+    /// The owner of a persistence template.
+    pub fn of_template(&self, key: &TemplateKey) -> WorkerId {
+        let protocol = key
+            .protocol
+            .map_or(0, |protocol| u64::from(protocol.number()));
+        let client = u64::from(key.client.to_bits()) << 32 | u64::from(key.vaddr.to_bits());
+        self.of_words(client, u64::from(key.vport) << 8 | protocol)
+    }
+
+    /// The owner of what lblc and lblcr remember of a destination.
+    pub fn of_destination(&self, addr: Ipv4Addr) -> WorkerId {
+        self.of_words(u64::from(addr.to_bits()), 0)
+    }
+
+    /// Multiply and fold, and take the high bits (as wyhash does, and Lemire, 2019). Anybody may know it: no table is built on it.
+    fn of_words(&self, a: u64, b: u64) -> WorkerId {
+        let fold = |a: u64, b: u64| {
+            let product = u128::from(a) * u128::from(b);
+            product as u64 ^ (product >> 64) as u64
+        };
+        let mixed = fold(a ^ 0x2d35_8dcc_aa6c_78a5, b ^ 0x8bb8_4b93_962e_acc9);
+        let hash = fold(mixed ^ 0x4b33_a62e_d433_d4a3, 0x4d5a_2da5_1de1_aa47);
+        let workers = u128::from(self.steering.workers());
+        WorkerId(((u128::from(hash) * workers) >> 64) as u16)
     }
 
     /// Learns a service as it is from now on. Costs what was edited.

@@ -8,8 +8,9 @@
 //! Cost: three stores a packet, one of them shared with the other worker for each burst; an empty ring costs its reader one load a turn.
 
 use arrayvec::ArrayVec;
-use rtrb::{Consumer, Producer, RingBuffer};
+use rtrb::{Consumer, Producer, PushError, RingBuffer};
 
+use super::note::Note;
 use crate::command::{PortId, WorkerId};
 #[expect(unused_imports, reason = "named in the text above")]
 use crate::drop_reason::DropReason;
@@ -17,6 +18,9 @@ use crate::io::{BURST, Burst};
 
 /// Frames that a ring holds unless somebody says otherwise: a worker's worth of receive descriptors.
 pub const CAPACITY: usize = 1024;
+
+/// Notes that a ring holds.
+const NOTES: usize = 2048;
 
 /// What is known of a frame that is handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Peers<F> {
     out: Vec<Option<Outbox<F>>>,
     /// From each other worker.
     inboxes: Vec<Inbox<F>>,
+    /// By worker; none to itself.
+    notes_out: Vec<Option<Producer<Note>>>,
 }
 
 #[derive(Debug)]
@@ -71,6 +77,8 @@ struct Outbox<F> {
 #[derive(Debug)]
 struct Inbox<F> {
     ring: Consumer<Handed<F>>,
+    from: WorkerId,
+    notes: Consumer<Note>,
 }
 
 /// The rings of so many workers, each for `capacity` frames: every worker's ends, in order of their ids.
@@ -80,6 +88,7 @@ pub fn mesh<F>(workers: u16, capacity: usize) -> Vec<Peers<F>> {
             id: WorkerId(id),
             out: (0..workers).map(|_| None).collect(),
             inboxes: Vec::with_capacity(usize::from(workers) - 1),
+            notes_out: (0..workers).map(|_| None).collect(),
         })
         .collect();
     for from in 0..usize::from(workers) {
@@ -88,7 +97,13 @@ pub fn mesh<F>(workers: u16, capacity: usize) -> Vec<Peers<F>> {
                 let (ring, consumer) = RingBuffer::new(capacity);
                 let waiting = ArrayVec::new();
                 all[from].out[to] = Some(Outbox { ring, waiting });
-                all[to].inboxes.push(Inbox { ring: consumer });
+                let (writer, notes) = RingBuffer::new(NOTES);
+                all[from].notes_out[to] = Some(writer);
+                all[to].inboxes.push(Inbox {
+                    ring: consumer,
+                    from: WorkerId(from as u16),
+                    notes,
+                });
             }
         }
     }
@@ -102,6 +117,7 @@ impl<F> Peers<F> {
             id: WorkerId(0),
             out: Vec::from([None]),
             inboxes: Vec::new(),
+            notes_out: Vec::new(),
         }
     }
 
@@ -118,6 +134,20 @@ impl<F> Peers<F> {
     /// How many rings there are to receive from.
     pub(crate) fn inboxes(&self) -> usize {
         self.inboxes.len()
+    }
+
+    /// Writes to another worker. `Err` gives the note back: there is no room now, or no such worker.
+    pub(crate) fn note(&mut self, to: WorkerId, note: Note) -> Result<(), Note> {
+        match self.notes_out.get_mut(usize::from(to.0)) {
+            Some(Some(ring)) => ring.push(note).map_err(|PushError::Full(note)| note),
+            _ => Err(note),
+        }
+    }
+
+    /// The next note from a worker, and who that is.
+    pub(crate) fn next_note(&mut self, inbox: usize) -> Option<(WorkerId, Note)> {
+        let inbox = self.inboxes.get_mut(inbox)?;
+        Some((inbox.from, inbox.notes.pop().ok()?))
     }
 
     /// Frames that other workers have not taken yet, for who asks while nobody moves any.

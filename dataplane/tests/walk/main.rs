@@ -6,6 +6,7 @@
     reason = "a test that cannot go on has failed"
 )]
 
+mod advice;
 mod defences;
 mod endurance;
 mod hand_off;

@@ -139,7 +139,7 @@ fn connections_from_before_a_threshold_count() {
 #[test]
 fn a_worker_sees_what_others_have_given_a_server() {
     use SchedulerKind as Kind;
-    for kind in [Kind::Lc, Kind::Wlc, Kind::Sed, Kind::Lblc, Kind::Twos] {
+    for kind in [Kind::Lc, Kind::Wlc, Kind::Sed, Kind::Twos] {
         let mut team = Team::new(2, 64, Protocol::Udp);
         team.spread_by_nics();
         team.each(|rig| {

@@ -1,0 +1,470 @@
+//! Who takes a new connection, where another worker is to say: the one that owns the client's persistence template, or what lblc and
+//! lblcr remember of the destination (contract 3 of the design).
+//!
+//! The opening packet waits here while a note goes to the owner and its answer comes back; the connection is this worker's all the same.
+//! The owner's template counts it, so its end is reported. Waiting is bounded in number and time: an owner that does not turn costs
+//! drops of its own reasons, never a server chosen past it.
+
+use std::collections::VecDeque;
+
+use super::Pipeline;
+use super::opening::template_key;
+use crate::command::{PortId, WorkerId};
+use crate::conn::template::{Ending, TemplateRef};
+use crate::conn::{ConnId, FlowKey};
+use crate::drop_reason::DropReason;
+use crate::io::Port;
+use crate::parse::Flow;
+use crate::service::{Protocol, RealServerSpec, SchedulerKind, ServiceId, ServiceKey, ServiceSpec};
+use crate::steer::note::{Advice, Note};
+use crate::time::Ticks;
+
+/// Opening packets of one worker that may wait for advice.
+const MOST_WAITING: usize = 1024;
+
+/// Milliseconds that one waits at most.
+const PATIENCE_MS: u32 = 200;
+
+/// Milliseconds until an owner that has yet to hear of the service is asked again.
+const AGAIN_MS: u32 = 1;
+
+/// Notes owed that there is room for beforehand.
+const MOST_OWED: usize = 65_536;
+
+/// Notes taken from each other worker, and notes of ends sent, in one turn.
+const NOTES: usize = 64;
+
+/// What one worker has asked others, and owes them.
+pub(super) struct Correspondence<F> {
+    /// In order of their tickets, without a gap.
+    waiting: VecDeque<Option<Waiting<F>>>,
+    /// The ticket of the first that waits.
+    first: u64,
+    /// Packets that wait.
+    count: usize,
+    /// When those are asked again that were told [`Advice::NotYet`].
+    again: Option<Ticks>,
+    /// Notes that found no room yet. No more than there are connections: new ones need an answer first.
+    owed: VecDeque<(WorkerId, Note)>,
+    /// By connection's place: the worker that has its template, plus 1, and the template's place and generation. Memory that nothing
+    /// touches until it is needed.
+    templates: Box<[[u32; 3]]>,
+}
+
+struct Waiting<F> {
+    frame: F,
+    flow: Flow,
+    port: PortId,
+    service: ServiceId,
+    owner: WorkerId,
+    deadline: Ticks,
+    asks_again: bool,
+}
+
+impl<F> Correspondence<F> {
+    /// Of a worker with so many connections at most.
+    pub(super) fn new(connections: usize, alone: bool) -> Self {
+        let (waiting, connections) = if alone {
+            (0, 0)
+        } else {
+            (MOST_WAITING, connections)
+        };
+        Self {
+            waiting: VecDeque::with_capacity(waiting),
+            first: 0,
+            count: 0,
+            again: None,
+            owed: VecDeque::with_capacity(connections.min(MOST_OWED)),
+            templates: vec![[0; 3]; connections].into_boxed_slice(),
+        }
+    }
+
+    /// Bytes of memory, all told, as far as they grow with the connections.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.templates)
+    }
+
+    fn template_of(&self, conn: ConnId) -> Option<(WorkerId, TemplateRef)> {
+        let [owner, place, generation] = *self.templates.get(conn.number() as usize)?;
+        let owner = WorkerId(owner.checked_sub(1)? as u16);
+        Some((owner, TemplateRef::new(place, generation)))
+    }
+
+    /// Whose answer this is, which waits no more; `None` when it came too late.
+    fn take(&mut self, ticket: u64) -> Option<Waiting<F>> {
+        let at = ticket.checked_sub(self.first)?;
+        let waiting = self.waiting.get_mut(at as usize)?.take()?;
+        self.count -= 1;
+        Some(waiting)
+    }
+
+    fn ask_later(&mut self, ticket: u64) {
+        let at = ticket.checked_sub(self.first);
+        if let Some(Some(waiting)) = at.and_then(|at| self.waiting.get_mut(at as usize)) {
+            waiting.asks_again = true;
+        }
+    }
+
+    /// Takes away what has been answered in front, and the first that has waited until `now`.
+    fn expired(&mut self, now: Ticks) -> Option<Waiting<F>> {
+        while let Some(front) = self.waiting.front() {
+            if front.as_ref().is_some_and(|packet| now < packet.deadline) {
+                return None;
+            }
+            self.first += 1;
+            if let Some(packet) = self.waiting.pop_front().flatten() {
+                self.count -= 1;
+                return Some(packet);
+            }
+        }
+        None
+    }
+}
+
+impl<P: Port> Pipeline<P> {
+    /// Opening packets that wait for advice.
+    pub(crate) fn waiting(&self) -> usize {
+        self.correspondence.count
+    }
+
+    /// The other worker that says which server takes a connection to the service.
+    pub(super) fn adviser(&self, service: &ServiceSpec, flow: &FlowKey) -> Option<WorkerId> {
+        if self.owners.alone() {
+            return None;
+        }
+        let owner = match service.persistence {
+            Some(persistence) => {
+                let key = template_key(service.key, persistence, flow);
+                self.owners.of_template(&key)
+            }
+            None if matches!(
+                service.scheduler,
+                SchedulerKind::Lblc | SchedulerKind::Lblcr
+            ) =>
+            {
+                self.owners.of_destination(flow.dst)
+            }
+            None => return None,
+        };
+        (owner != self.owners.id()).then_some(owner)
+    }
+
+    /// Asks another worker who takes the connection; the packet waits.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn ask(
+        &mut self,
+        owner: WorkerId,
+        port: PortId,
+        frame: P::Frame,
+        flow: &Flow,
+        (service, key): (ServiceId, ServiceKey),
+    ) {
+        let letters = &mut self.correspondence;
+        let ticket = letters.first + letters.waiting.len() as u64;
+        let question = Note::Ask {
+            ticket,
+            service,
+            key,
+            flow: flow.key(),
+        };
+        let full = letters.waiting.len() >= MOST_WAITING;
+        if full || self.forwarder.lanes.note(owner, question).is_err() {
+            return self
+                .forwarder
+                .lanes
+                .discard(frame, DropReason::AdviceQueueFull);
+        }
+        letters.waiting.push_back(Some(Waiting {
+            frame,
+            flow: *flow,
+            port,
+            service,
+            owner,
+            deadline: self.now + self.rate.millis(PATIENCE_MS),
+            asks_again: false,
+        }));
+        letters.count += 1;
+    }
+
+    /// Reads and writes what is due between workers. Returns whether there was anything.
+    #[inline]
+    pub(crate) fn correspond(&mut self) -> bool {
+        !self.owners.alone() && self.read_and_write()
+    }
+
+    #[inline(never)]
+    fn read_and_write(&mut self) -> bool {
+        let mut busy = false;
+        for inbox in 0..self.forwarder.lanes.inboxes() {
+            for _ in 0..NOTES {
+                let Some((from, note)) = self.forwarder.lanes.next_note(inbox) else {
+                    break;
+                };
+                busy = true;
+                self.read(from, note);
+            }
+        }
+        while let Some(waiting) = self.correspondence.expired(self.now) {
+            let lanes = &mut self.forwarder.lanes;
+            lanes.discard(waiting.frame, DropReason::AdviceMissing);
+        }
+        if self
+            .correspondence
+            .again
+            .take_if(|again| *again <= self.now)
+            .is_some()
+        {
+            self.ask_again();
+        }
+        for _ in 0..NOTES.min(self.correspondence.owed.len()) {
+            if let Some((to, note)) = self.correspondence.owed.pop_front() {
+                self.write(to, note);
+            }
+        }
+        busy
+    }
+
+    /// Sends a note now, or later.
+    fn write(&mut self, to: WorkerId, note: Note) {
+        if let Err(note) = self.forwarder.lanes.note(to, note) {
+            self.correspondence.owed.push_back((to, note));
+        }
+    }
+
+    fn read(&mut self, from: WorkerId, note: Note) {
+        match note {
+            Note::Ask {
+                ticket,
+                service,
+                key,
+                flow,
+            } => {
+                let advice = self.advise(service, key, &flow);
+                // A question came for each answer, so what is owed of them is bounded by what others may hold.
+                self.write(from, Note::Answer { ticket, advice });
+            }
+            Note::Answer { ticket, advice } => self.take_advice(from, ticket, advice),
+            Note::Assured(template) => self.templates.assure_referred(template),
+            Note::Ended {
+                template,
+                natural,
+                assured,
+            } => {
+                if assured {
+                    self.templates.assure_referred(template);
+                }
+                let ending = if natural {
+                    Ending::Natural
+                } else {
+                    Ending::Forced
+                };
+                if let Some(template) = self.templates.release_referred(template, ending) {
+                    self.forget(&template);
+                }
+            }
+        }
+    }
+
+    /// Says for another worker who takes a connection.
+    fn advise(&mut self, service: ServiceId, key: ServiceKey, flow: &FlowKey) -> Advice {
+        let known = self.services.spec(service);
+        if known.is_none_or(|spec| spec.key != key) {
+            return Advice::NotYet;
+        }
+        let chosen = match self.chosen(service, flow) {
+            Ok(Some(chosen)) => chosen,
+            Ok(None) => return Advice::Nobody,
+            Err(_) => return Advice::NoRoom,
+        };
+        let id = chosen.server().id;
+        Advice::Server {
+            id,
+            template: chosen.template().map(|id| self.templates.refer(id)),
+            reserved: self.services.give_reserved(id.index),
+        }
+    }
+
+    fn take_advice(&mut self, from: WorkerId, ticket: u64, advice: Advice) {
+        let server = match advice {
+            Advice::Server { id, .. } => {
+                let known = self.services.real_server(id.index).copied();
+                known.filter(|server| server.id == id)
+            }
+            Advice::Nobody | Advice::NoRoom | Advice::NotYet => None,
+        };
+        let knows = server.is_some() || matches!(advice, Advice::Nobody | Advice::NoRoom);
+        if !knows {
+            // One of the two has yet to hear of a change.
+            self.decline(from, advice);
+            self.correspondence.ask_later(ticket);
+            self.correspondence
+                .again
+                .get_or_insert(self.now + self.rate.millis(AGAIN_MS));
+            return;
+        }
+        let Some(waiting) = self.correspondence.take(ticket) else {
+            return self.decline(from, advice);
+        };
+        match (server, advice) {
+            (
+                Some(server),
+                Advice::Server {
+                    template, reserved, ..
+                },
+            ) => {
+                let hash = self
+                    .table
+                    .hash(waiting.flow.protocol.number(), &waiting.flow.ends);
+                let known = self
+                    .table
+                    .lookup(hash, waiting.flow.protocol, &waiting.flow.ends);
+                if let Some(hit) = known {
+                    // Opened by another packet while this one waited.
+                    self.decline(from, advice);
+                    return self.flow(waiting.port, waiting.frame, &waiting.flow, hit);
+                }
+                if reserved {
+                    self.services.take_reserved(server.id.index);
+                }
+                let template = template.map(|template| (from, template));
+                self.open_as_advised(waiting, server, template);
+            }
+            (_, Advice::Nobody) => {
+                let Waiting {
+                    frame,
+                    flow,
+                    port,
+                    service,
+                    ..
+                } = waiting;
+                match self.services.spec(service).map(|spec| spec.key) {
+                    Some(key) => self.leave(port, frame, &flow.key(), key),
+                    None => self.forwarder.lanes.punt(port, frame),
+                }
+            }
+            _ => self
+                .forwarder
+                .lanes
+                .discard(waiting.frame, DropReason::TemplatesFull),
+        }
+    }
+
+    fn open_as_advised(
+        &mut self,
+        waiting: Waiting<P::Frame>,
+        server: RealServerSpec,
+        template: Option<(WorkerId, TemplateRef)>,
+    ) {
+        let Waiting {
+            frame,
+            flow,
+            port,
+            service,
+            ..
+        } = waiting;
+        let key = flow.key();
+        let one_packet = self
+            .services
+            .spec(service)
+            .is_some_and(|spec| spec.one_packet);
+        let chosen = self.as_advised(service, server, template, &key);
+        if one_packet && key.protocol == Protocol::Udp {
+            self.pass_alone(port, frame, &flow, service, &chosen);
+            if let Some((owner, template)) = template {
+                self.report_end(owner, template, Ending::Natural, false);
+            }
+            return;
+        }
+        let hash = self.table.hash(key.protocol.number(), &flow.ends);
+        let half = self.half_connect(service, &chosen, &key, hash);
+        if let (Err(_), Some((owner, template))) = (&half, template) {
+            self.report_end(owner, template, Ending::Forced, false);
+        }
+        match half.and_then(|half| self.complete(half)) {
+            Ok(hit) => self.pass(port, frame, &flow, hit),
+            Err(reason) => self.forwarder.lanes.discard(frame, reason),
+        }
+    }
+
+    /// Another worker's template controls the connection at this place.
+    pub(super) fn refer(&mut self, conn: ConnId, (owner, template): (WorkerId, TemplateRef)) {
+        let (place, generation) = template.numbers();
+        self.correspondence.templates[conn.number() as usize] =
+            [u32::from(owner.0) + 1, place, generation];
+    }
+
+    /// The connection that a template controls, its own or another worker's, is confirmed from both sides.
+    pub(super) fn assure(&mut self, conn: ConnId) {
+        match self.correspondence.template_of(conn) {
+            Some((owner, template)) => self.write(owner, Note::Assured(template)),
+            None => self.templates.assure(conn),
+        }
+    }
+
+    /// A connection that a template controls has ended, `assured` if it was confirmed from both sides.
+    pub(super) fn release(&mut self, conn: ConnId, ending: Ending, assured: bool) {
+        if let Some((owner, template)) = self.correspondence.template_of(conn) {
+            self.correspondence.templates[conn.number() as usize] = [0; 3];
+            self.report_end(owner, template, ending, assured);
+        } else if let Some(template) = self.templates.release(conn, ending) {
+            self.forget(&template);
+        }
+    }
+
+    fn report_end(&mut self, to: WorkerId, template: TemplateRef, ending: Ending, assured: bool) {
+        let natural = ending == Ending::Natural;
+        self.write(
+            to,
+            Note::Ended {
+                template,
+                natural,
+                assured,
+            },
+        );
+    }
+
+    /// Asks again on behalf of those that were told to.
+    fn ask_again(&mut self) {
+        for at in 0..self.correspondence.waiting.len() {
+            let ticket = self.correspondence.first + at as u64;
+            let Some(Some(waiting)) = self.correspondence.waiting.get_mut(at) else {
+                continue;
+            };
+            if !std::mem::take(&mut waiting.asks_again) {
+                continue;
+            }
+            let (owner, service, flow) = (waiting.owner, waiting.service, waiting.flow.key());
+            let Some(key) = self.services.spec(service).map(|spec| spec.key) else {
+                continue;
+            };
+            let question = Note::Ask {
+                ticket,
+                service,
+                key,
+                flow,
+            };
+            // Without room for it, it waits for its end.
+            let _ = self.forwarder.lanes.note(owner, question);
+        }
+    }
+
+    /// Gives back what an answer brings that nobody waits for.
+    fn decline(&mut self, from: WorkerId, advice: Advice) {
+        let Advice::Server {
+            id,
+            template,
+            reserved,
+        } = advice
+        else {
+            return;
+        };
+        if reserved {
+            self.services.take_reserved(id.index);
+            self.services.release_reserved();
+        }
+        if let Some(template) = template {
+            self.report_end(from, template, Ending::Forced, false);
+        }
+    }
+}
