@@ -3,10 +3,12 @@
 //! Each function runs the generator a few times against fresh appliances and returns figures that serialise. They are of the
 //! wall clock, unlike those of net_pcap: on a machine with other work they are low, and say so by `kept_up`.
 
+use std::path::Path;
+
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
-use crate::memif::{Measured, Programs, Setup, measure};
+use crate::memif::{Measured, Programs, Setup, measure, measure_during};
 
 /// How long trials are, and how many flows they have.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -145,6 +147,19 @@ pub fn flood(
     established(setup, programs, extent, &more)
 }
 
+/// A fixed rate of packets of connections that are there, while something else goes on: see [`measure_during`].
+pub fn steady_during<T>(
+    setup: &Setup,
+    programs: &Programs,
+    extent: Extent,
+    pps: f64,
+    meanwhile: impl FnOnce(&Path, &mut dyn FnMut() -> anyhow::Result<()>) -> anyhow::Result<T>,
+) -> anyhow::Result<(Measured, T)> {
+    let flows = extent.flows;
+    let more = format!("--traffic=tcp --flows={flows} --rate={pps:.0}");
+    measure_during(&tcp(setup), programs, &arguments(extent, &more), meanwhile)
+}
+
 fn established(
     setup: &Setup,
     programs: &Programs,
@@ -161,15 +176,19 @@ fn established(
 }
 
 fn run(setup: &Setup, programs: &Programs, extent: Extent, more: &str) -> anyhow::Result<Measured> {
+    measure(&tcp(setup), programs, &arguments(extent, more))
+}
+
+fn arguments(extent: Extent, more: &str) -> Vec<String> {
     let Extent {
         seconds,
         drain_s,
         start_timeout_s,
         ..
     } = extent;
-    let arguments =
-        format!("--duration={seconds} --drain={drain_s} --start-timeout={start_timeout_s} {more}");
-    measure(&tcp(setup), programs, &words(&arguments))
+    words(&format!(
+        "--duration={seconds} --drain={drain_s} --start-timeout={start_timeout_s} {more}"
+    ))
 }
 
 fn tcp(setup: &Setup) -> Setup {

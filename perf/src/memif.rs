@@ -243,6 +243,18 @@ pub fn measure(
     programs: &Programs,
     arguments: &[String],
 ) -> anyhow::Result<Measured> {
+    let (measured, ()) = measure_during(setup, programs, arguments, |_, run| run())?;
+    Ok(measured)
+}
+
+/// The same, with something else going on: `meanwhile` gets the appliance's RPC socket, and lets the generator run, once, by
+/// calling what it gets besides.
+pub fn measure_during<T>(
+    setup: &Setup,
+    programs: &Programs,
+    arguments: &[String],
+    meanwhile: impl FnOnce(&Path, &mut dyn FnMut() -> anyhow::Result<()>) -> anyhow::Result<T>,
+) -> anyhow::Result<(Measured, T)> {
     let folder = &programs.folder;
     let prefix = programs.file_prefix();
     let boot = setup.boot_file(folder, &prefix);
@@ -254,7 +266,12 @@ pub fn measure(
     daemon.await_worker(PATIENCE, is_ready)?;
     let mut all = setup.generator(folder);
     all.extend_from_slice(arguments);
-    let generator = Generator::run(&programs.pktgen, &all, folder)?;
+    let mut generator = None;
+    let result = meanwhile(&socket(folder), &mut || {
+        generator = Some(Generator::run(&programs.pktgen, &all, folder)?);
+        Ok(())
+    })?;
+    let generator = generator.context("the generator was not let run")?;
     let said = Said::of(&mut daemon)?;
     let books = daemon.stop()?;
     let generator = generator.finish()?;
@@ -265,7 +282,7 @@ pub fn measure(
         "the appliance's books do not balance: {books:?}, {:?}",
         said.drops
     );
-    Ok(Measured {
+    let measured = Measured {
         setup: setup.clone(),
         unaccounted: generator.emitted().saturating_sub(books.rx),
         generator,
@@ -274,7 +291,8 @@ pub fn measure(
         drops: said.drops,
         made: said.made,
         connections: said.connections,
-    })
+    };
+    Ok((measured, result))
 }
 
 /// What an appliance says before it is stopped.

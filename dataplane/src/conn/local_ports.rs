@@ -46,12 +46,13 @@ impl LocalPorts {
         server: Endpoint,
         laddrs: &[Ipv4Addr],
     ) -> Result<Endpoint, DropReason> {
-        let each = steering.local_ports(self.worker);
-        let most = u32::MAX / each.max(1);
-        let count = each * u32::try_from(laddrs.len()).unwrap_or(most).min(most);
         if laddrs.is_empty() {
             return Err(DropReason::NoLocalAddress);
         }
+        let laddr_count = u32::try_from(laddrs.len()).unwrap_or(u32::MAX);
+        let count = steering
+            .local_ports(self.worker)
+            .saturating_mul(laddr_count);
         let key = (protocol, server.addr, server.port);
         if self.next.len() >= self.most && !self.next.contains_key(&key) {
             self.next.clear();
@@ -59,8 +60,8 @@ impl LocalPorts {
         let worker = self.worker;
         // Addresses take turns, so that a few connections already use them all.
         let local = |at: u32| {
-            let laddr = laddrs[at as usize % laddrs.len()];
-            let nth = (at as usize / laddrs.len()) as u32;
+            let (nth, laddr) = (at / laddr_count, at % laddr_count);
+            let laddr = laddrs[laddr as usize];
             let port = steering.local_port(worker, server, laddr, nth)?;
             Some(Endpoint::new(laddr, port))
         };
@@ -73,8 +74,9 @@ impl LocalPorts {
         };
         let next = self.next.entry(key).or_insert(0);
         for _ in 0..TRIES.min(count) {
-            let at = *next % count;
-            *next = (at + 1) % count;
+            // There may be fewer now than when it was written.
+            let at = if *next < count { *next } else { 0 };
+            *next = if at + 1 < count { at + 1 } else { 0 };
             let free = |found: &Endpoint| !table.contains(reply(*found));
             if let Some(found) = local(at).filter(free) {
                 if let Some(following) = local(*next) {

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use sluice_control::api::Method;
 use sluice_control::client::{Rpc, UnixClient};
 
 use super::rig::{Rig, window};
-use super::services;
+use super::{memif, services};
+use crate::loads::{self, Extent};
 use crate::report::experiment::{Better, Experiment};
 use crate::scenario::{SERVERS, server};
 
@@ -22,6 +24,42 @@ const PERIOD: Duration = Duration::from_millis(CLIENTS as u64);
 
 /// Fewer changes a second than so many are not what is claimed.
 const ENOUGH: f64 = 900.0;
+
+/// Packets a second while latency is looked at.
+const PPS: f64 = 100_000.0;
+
+/// What the changes do to packets over memif: their latency, and how many are lost.
+pub fn packets(rig: &Rig<'_>, rounds: usize) -> anyhow::Result<[Experiment; 2]> {
+    let how = "10 k established TCP connections, DR, 100,000 packets a second of theirs, from client to real server; without changes, and while eight clients change real servers' weights, 1,000 a second together. Clients, control plane and generator share a core.";
+    let [mut time, mut lost] = [
+        (
+            "Control changes at 1,000 a second: latency of packets",
+            "µs",
+        ),
+        ("Control changes at 1,000 a second: loss", "per cent"),
+    ]
+    .map(|(title, unit)| memif::empty(title, how, unit, Better::Lower));
+    let (setup, programs) = memif::parts(rig, Method::Dr)?;
+    for round in 0..rounds {
+        for (place, changing) in [("no changes", false), ("1,000 a second", true)] {
+            eprintln!("memif, {place}, round {}", round + 1);
+            let extent = Extent::default();
+            let (run, ()) = loads::steady_during(&setup, &programs, extent, PPS, |socket, run| {
+                if changing {
+                    during(socket, 1, run).map(|_| ())
+                } else {
+                    run()
+                }
+            })?;
+            memif::push_times(&mut time, place, &run);
+            lost.push("DR", place, run.generator.trial.loss_percent());
+        }
+    }
+    for experiment in [&mut time, &mut lost] {
+        experiment.axis = "changes".to_owned();
+    }
+    Ok([time, lost])
+}
 
 /// Runs it: what it does to throughput, and how long a change takes.
 pub fn run(rig: &Rig<'_>, rounds: usize, cpu: Duration) -> anyhow::Result<[Experiment; 2]> {

@@ -147,7 +147,7 @@ pub fn flood(rig: &Rig<'_>, rounds: usize) -> anyhow::Result<Vec<Experiment>> {
     Ok(vec![lost, time])
 }
 
-fn push_times(experiment: &mut Experiment, place: &str, measured: &Measured) {
+pub(super) fn push_times(experiment: &mut Experiment, place: &str, measured: &Measured) {
     if let Some(forward) = measured.generator.trial.forward {
         for (share, of) in SHARES {
             experiment.push(share, place, of(&forward.corrected));
@@ -155,7 +155,7 @@ fn push_times(experiment: &mut Experiment, place: &str, measured: &Measured) {
     }
 }
 
-fn parts(rig: &Rig<'_>, method: Method) -> anyhow::Result<(Setup, Programs)> {
+pub(super) fn parts(rig: &Rig<'_>, method: Method) -> anyhow::Result<(Setup, Programs)> {
     let setup = Setup {
         worker_core: rig.core,
         ..Setup::new(method)
@@ -163,7 +163,7 @@ fn parts(rig: &Rig<'_>, method: Method) -> anyhow::Result<(Setup, Programs)> {
     Ok((setup, Programs::beside(rig.sluiced, rig.folder)?))
 }
 
-fn empty(title: &str, how: &str, unit: &str, better: Better) -> Experiment {
+pub(super) fn empty(title: &str, how: &str, unit: &str, better: Better) -> Experiment {
     Experiment {
         title: title.to_owned(),
         how: how.to_owned(),
