@@ -14,9 +14,10 @@ use crate::api::{
     Applied, Connection, ConnectionList, Connections, Counters, Drop, Drops, ErrorData, ErrorKind,
     KernelStats, LaddrList, LaddrRef, MarkRule, MarkRuleAdd, MarkRuleDelete, MarkRuleInsert,
     MarkRuleList, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd, RealServerList,
-    RealServerOf, RealServerRef, RealServerSet, RssStats, Service, ServiceAdd, ServiceFilter,
-    ServiceList, ServiceOnly, ServiceRef, ServiceSet, SettingList, SettingSet, Stats, SyncDaemon,
-    SyncDaemonList, SyncDaemonStart, SyncDaemonStop, Version, WorkerStats,
+    RealServerOf, RealServerRef, RealServerSet, RssStats, RssTable, RssTableSet, Service,
+    ServiceAdd, ServiceFilter, ServiceList, ServiceOnly, ServiceRef, ServiceSet, SettingList,
+    SettingSet, Stats, SyncDaemon, SyncDaemonList, SyncDaemonStart, SyncDaemonStop, Version,
+    WorkerStats,
 };
 use crate::client::{Rpc, RpcError};
 use crate::settings;
@@ -277,6 +278,15 @@ impl FakeDaemon {
                 }],
             }),
             "stats" => write(&self.stats()),
+            "rss_table_list" => write(&RssTable {
+                owners: vec![0, 1, 1, 1, 0],
+                moving: true,
+            }),
+            "rss_table_set" => {
+                let asked: RssTableSet = read(params)?;
+                assert!(asked.drain != Some(7), "{asked:?}");
+                self.applied()
+            }
             "drops" => write(&Drops {
                 drops: self.drops.clone(),
             }),

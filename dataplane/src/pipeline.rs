@@ -79,6 +79,10 @@ enum Arrival {
     Received,
     /// Another worker, which found that they belong here.
     HandedIn,
+    /// Another worker, which owns such packets since the steering was changed; the bits of the others to be asked.
+    Former(WorkerId, u64),
+    /// A worker that was asked for their connection and has not got it, nor has any other.
+    Settled,
     /// Another worker, which like all others since this one does not know the connection that they are about.
     Sought(WorkerId),
 }

@@ -12,6 +12,7 @@ mod mark;
 mod name;
 mod setting;
 mod stats;
+mod steering;
 mod sync;
 
 pub use about::{MethodInfo, Methods, Version};
@@ -32,6 +33,7 @@ pub use stats::{
     Counters, Drop, Drops, FailedNeighbour, KernelStats, PortStats, Rates, RssStats, Stats,
     WorkerStats,
 };
+pub use steering::{RssGive, RssTable, RssTableSet};
 pub use sync::{SyncDaemon, SyncDaemonList, SyncDaemonStart, SyncDaemonStop, SyncRole};
 
 /// Where the daemon listens unless told otherwise.

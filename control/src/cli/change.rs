@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use super::args::{LaddrCommand, MarkCommand, ServerCommand, ServiceCommand};
+use super::args::{Entries, LaddrCommand, MarkCommand, RssCommand, ServerCommand, ServiceCommand};
 use super::output::{Columns, json, short, yes_no};
 use super::{Failure, decode, encode};
 use crate::api::{self, Applied, Method, ServiceRef};
@@ -181,6 +181,55 @@ pub(super) fn server(
             Ok(servers(&list.real_servers).print(out, "")?)
         }
     }
+}
+
+/// `sluice rss …`, what changes something.
+pub(super) fn rss(
+    command: RssCommand,
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let mut change = Change { as_json, rpc, out };
+    let method = "rss_table_set";
+    let (request, said) = match command {
+        RssCommand::Give {
+            entries: Entries(entries),
+            worker,
+        } => {
+            let said = format!("{} entries given to worker {worker}", entries.len());
+            let give = Some(api::RssGive { entries, worker });
+            (
+                api::RssTableSet {
+                    give,
+                    ..Default::default()
+                },
+                said,
+            )
+        }
+        RssCommand::Drain { worker } => {
+            let drain = Some(worker);
+            let said = format!("entries of worker {worker} given to the others");
+            (
+                api::RssTableSet {
+                    drain,
+                    ..Default::default()
+                },
+                said,
+            )
+        }
+        RssCommand::Reset | RssCommand::Table => {
+            let said = "entries shared out evenly".to_owned();
+            (
+                api::RssTableSet {
+                    reset: true,
+                    ..Default::default()
+                },
+                said,
+            )
+        }
+    };
+    change.apply(method, &request, &said)
 }
 
 /// `sluice laddr …`.

@@ -25,7 +25,7 @@ mod setup_script;
 mod show;
 mod status;
 
-use args::{Cli, Command, Output, ServerCommand, SettingCommand};
+use args::{Cli, Command, Output, RssCommand, ServerCommand, SettingCommand};
 
 /// The streams of a process.
 pub struct Streams<'a> {
@@ -153,7 +153,13 @@ fn execute(cli: Cli, streams: &mut Streams<'_>) -> Result<u8, Failure> {
             root,
         } => return doctor::before_start(&config, &root, json, streams.out),
         Command::Doctor { config: None, .. } => return doctor::doctor(json, rpc, streams.out),
-        Command::Rss => show::rss(json, rpc, streams.out)?,
+        Command::Rss { command: None } => show::rss(json, rpc, streams.out)?,
+        Command::Rss {
+            command: Some(RssCommand::Table),
+        } => show::rss_table(json, rpc, streams.out)?,
+        Command::Rss {
+            command: Some(command),
+        } => change::rss(command, json, rpc, streams.out)?,
         Command::Status => status::status(json, rpc, streams.out)?,
         Command::Stats => show::stats(json, rpc, streams.out)?,
         Command::Drops { all } => show::drops(all, json, rpc, streams.out)?,

@@ -142,6 +142,51 @@ pub(super) fn rss(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> Resu
     Ok(())
 }
 
+/// `sluice rss table`.
+pub(super) fn rss_table(
+    as_json: bool,
+    rpc: &mut dyn Rpc,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let answer = rpc.call("rss_table_list", Value::Null)?;
+    if as_json {
+        return Ok(output::json(out, &answer)?);
+    }
+    let table: api::RssTable = decode("rss_table_list", answer)?;
+    let workers = table.owners.iter().max().map_or(0, |last| last + 1);
+    let mut columns = Columns::new(&["worker", ">entries", "which"]);
+    for worker in 0..workers {
+        let own = (0u16..)
+            .zip(&table.owners)
+            .filter(|(_, owner)| **owner == worker);
+        let own: Vec<u16> = own.map(|(entry, _)| entry).collect();
+        columns.row(vec![
+            worker.to_string(),
+            own.len().to_string(),
+            ranges(&own),
+        ]);
+    }
+    columns.print(out, "")?;
+    if table.moving {
+        writeln!(
+            out,
+            "connections of entries that moved are still with the workers that had them"
+        )?;
+    }
+    Ok(())
+}
+
+/// Numbers in order, as in `0-15,64`.
+fn ranges(numbers: &[u16]) -> String {
+    let runs = numbers.chunk_by(|a, b| a + 1 == *b);
+    let each = runs.map(|run| match run {
+        [one] => one.to_string(),
+        [first, .., last] => format!("{first}-{last}"),
+        [] => String::new(),
+    });
+    each.collect::<Vec<_>>().join(",")
+}
+
 /// `sluice setting list`.
 pub(super) fn settings(
     as_json: bool,

@@ -204,6 +204,22 @@ const METHODS: &[Method] = &[
         },
     },
     Method {
+        name: "rss_table_list",
+        description: "Which worker owns which entry of the redirection table, and whether connections of entries that moved are still asked for. No parameters.",
+        call: |controller, call| {
+            call.params::<Nothing>()?;
+            now(to_json(controller.rss_table_list()))
+        },
+    },
+    Method {
+        name: "rss_table_set",
+        description: "Moves load between workers; connections stay where they are until they expire. Parameters, one of: give (an object: entries, a list of numbers from 0; worker, who gets them), drain (a worker, whose entries go to the others), reset (true: as at start). Answers the revision.",
+        call: |controller, call| {
+            let revision = controller.rss_table_set(&call.params()?, call.peer)?;
+            Ok(Controller::when_applied(revision, Vec::new()))
+        },
+    },
+    Method {
         name: "connection_list",
         description: "Connections, in no particular order. Parameters: protocol, client, virtual_address, virtual_port, server (filters, all optional), limit (1 to 10000; 1000), cursor (from the last answer; an answer may be short, or empty, and still have one).",
         call: |controller, call| {

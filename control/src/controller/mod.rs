@@ -11,6 +11,7 @@ mod network;
 mod params;
 mod peer;
 mod statistics;
+mod steering;
 mod sync;
 mod view;
 
@@ -30,6 +31,7 @@ use crate::publish::{Publisher, Retired, WorkerLink};
 use listing::Listings;
 use network::Network;
 use statistics::{ESTIMATE_PERIOD, Meter, Meters};
+use steering::Tables;
 use sync::SyncDaemons;
 
 pub use listing::ListingId;
@@ -106,6 +108,7 @@ pub struct Controller {
     /// Tells how many pages of memory are free.
     free_pages: Box<dyn Fn() -> u64 + Send>,
     next_trash: Option<Duration>,
+    tables: Tables,
     next_hash_watch: Duration,
     /// Ports whose hashes were said to be wrong.
     wrong_hashes: BTreeSet<String>,
@@ -135,6 +138,7 @@ impl Controller {
             next_defence: DEFENCE_PERIOD,
             free_pages: Box::new(|| u64::MAX),
             next_trash: None,
+            tables: Tables::default(),
             next_hash_watch: HASH_WATCH_PERIOD,
             wrong_hashes: BTreeSet::new(),
         };
@@ -209,6 +213,7 @@ impl Controller {
     /// nothing when there is nothing to do.
     pub fn progress(&mut self) {
         self.publisher.turn();
+        self.program_tables();
         while let Some((worker, event)) = self.publisher.event() {
             match event {
                 Event::NeighbourMissing { .. } | Event::NeighbourUsed { .. } => self.note(event),
@@ -241,6 +246,7 @@ impl Controller {
         if self.next_hash_watch <= now {
             self.next_hash_watch = now + HASH_WATCH_PERIOD;
             self.watch_hashes();
+            self.settle_moves();
         }
         while let Some(due) = self.next_trash.filter(|due| *due <= now) {
             self.collect_trash(due);

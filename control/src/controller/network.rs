@@ -48,6 +48,13 @@ impl Network {
     }
 }
 
+impl Network {
+    /// What the workers were told of how packets come to them.
+    pub(super) fn steering(&self) -> Option<&Arc<Steering>> {
+        self.steering.as_ref()
+    }
+}
+
 impl Controller {
     /// These are the machine's addresses, on whichever interface: services match while theirs is among them.
     pub fn local_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>) {
@@ -89,12 +96,12 @@ impl Controller {
             .publish(&[Command::PortState { port, mac, mtu }], []);
     }
 
-    /// Packets come to the workers like this from now on.
-    pub fn steer(&mut self, steering: Arc<Steering>) {
+    /// Packets come to the workers like this from now on. Returns the revision.
+    pub fn steer(&mut self, steering: Arc<Steering>) -> u64 {
         let old = self.network.steering.replace(Arc::clone(&steering));
         let retired = old.map(|old| old as Retired);
         self.publisher
-            .publish(&[Command::Steering(steering)], retired);
+            .publish(&[Command::Steering(steering)], retired)
     }
 
     /// What the workers have reported of neighbours since the last call ([`Event::NeighbourMissing`] and

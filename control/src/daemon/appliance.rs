@@ -133,6 +133,11 @@ impl Appliance {
         let spread = self.ports.iter().map(|port| port.rss().spread.clone());
         let steering = Steering::new(self.eal.workers() as u16, spread.collect());
         controller.steer(Arc::new(steering));
+        let ports = Arc::clone(&self.ports);
+        controller.rss_programmer(move |port, table| match ports.get(usize::from(port.0)) {
+            Some(port) => port.set_table(table).map_err(|error| error.to_string()),
+            None => Ok(()),
+        });
         for (id, port) in (0..).zip(self.ports.iter()) {
             match port.mtu() {
                 Ok(mtu) => controller.port_state(PortId(id), port.mac(), mtu),

@@ -121,6 +121,10 @@ fn every_method_answers() {
     );
     called.revision("sync_daemon_stop", json!({"role": "master"}));
 
+    let table = called.call("rss_table_list", json!({}));
+    assert_eq!(table["owners"][0], 0);
+    called.revision("rss_table_set", json!({"reset": true}));
+
     called.revision("real_server_delete", first);
     called.revision("laddr_delete", laddr);
     called.revision("service_delete", json!({"service": web}));

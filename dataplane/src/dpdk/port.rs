@@ -340,6 +340,11 @@ impl EthPort {
         &self.rss
     }
 
+    /// Gives the NIC another redirection table while it runs: a queue for each entry.
+    pub fn set_table(&self, queues: &[u16]) -> Result<(), PortError> {
+        self.device.set_table(queues)
+    }
+
     /// How many of the NIC's hashes were compared with ours since the start, and how many were wrong.
     pub fn samples(&self) -> (u64, u64) {
         let each = self.samples.iter();

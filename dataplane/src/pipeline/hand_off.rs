@@ -35,6 +35,30 @@ impl<P: Port> Pipeline<P> {
             .elsewhere(port, service.map(|spec| spec.key), key)
     }
 
+    /// Who may have a connection that a packet with this key is of since before the steering was changed; then, back to the owner.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn former_owner(&self, port: PortId, key: &FlowKey) -> Option<(WorkerId, Errand)> {
+        let (owner, others) = match self.arrival {
+            Arrival::Received | Arrival::HandedIn => {
+                let service = self.service_of(port, key);
+                let service = service.and_then(|id| self.services.spec(id));
+                let service = service.map(|spec| spec.key);
+                let formers = self.owners.formers(port, service, key);
+                if formers == 0 {
+                    return None;
+                }
+                (self.owners.id(), formers)
+            }
+            Arrival::Former(owner, 0) => return Some((owner, Errand::Settled)),
+            Arrival::Former(owner, others) => (owner, others),
+            Arrival::Settled | Arrival::Sought(_) => return None,
+        };
+        let next = others.trailing_zeros() as u16;
+        let others = others & (others - 1);
+        Some((WorkerId(next), Errand::Former { owner, others }))
+    }
+
     /// The same for what the kernel sends: only replies of a NAT server can be of any connection.
     #[inline]
     pub(super) fn owner_of_reply(&self, port: PortId, key: &FlowKey) -> Option<WorkerId> {
@@ -48,7 +72,7 @@ impl<P: Port> Pipeline<P> {
     /// has to go. Which worker receives that connection's packets cannot always be told: then all are asked in turn.
     pub(super) fn who_knows(&self, port: PortId, answer: &FlowKey) -> Option<(WorkerId, Errand)> {
         let first = match self.arrival {
-            Arrival::HandedIn => return None,
+            Arrival::HandedIn | Arrival::Former(..) | Arrival::Settled => return None,
             Arrival::Received if self.owners.alone() => return None,
             Arrival::Received => self.owners.id(),
             Arrival::Sought(first) => first,
@@ -107,10 +131,12 @@ impl<P: Port> Pipeline<P> {
         self.arrival = match origin.errand {
             Errand::Received | Errand::FromKernel | Errand::Send => Arrival::HandedIn,
             Errand::Sought { first } => Arrival::Sought(first),
+            Errand::Former { owner, others } => Arrival::Former(owner, others),
+            Errand::Settled => Arrival::Settled,
         };
         match origin.errand {
             // Who received them has counted their bytes.
-            Errand::Received | Errand::Sought { .. } => {
+            Errand::Received | Errand::Sought { .. } | Errand::Former { .. } | Errand::Settled => {
                 self.walk_burst(port, burst);
             }
             Errand::FromKernel => self.walk_from_kernel(port, burst),

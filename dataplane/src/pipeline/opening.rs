@@ -54,6 +54,11 @@ impl<P: Port> Pipeline<P> {
         if let Some(owner) = self.elsewhere(port, &key) {
             return self.hand_off(owner, port, frame, Errand::Received);
         }
+        if self.owners.steering().has_moved()
+            && let Some((to, errand)) = self.former_owner(port, &key)
+        {
+            return self.hand_off(to, port, frame, errand);
+        }
         if self.settings.nat_icmp_send && self.is_unknown_reply(flow, &key) {
             return self.refuse_reply(port, frame, flow, &key);
         }

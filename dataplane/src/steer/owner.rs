@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use hashbrown::HashSet;
 
-use super::Steering;
 use super::classes::FIRST_PORT;
+use super::{Packet, Steering};
 use crate::command::{PortId, ServiceEdit, WorkerId};
 use crate::conn::template::TemplateKey;
 use crate::conn::{Endpoint, FlowKey};
@@ -161,6 +161,23 @@ impl Owners {
                 reply.then(|| self.steering.owner_of_client(dst))
             }
         }
+    }
+
+    /// The other workers that had connections of a packet with this key before the steering was changed, a bit each.
+    #[cold]
+    pub fn formers(&self, port: PortId, service: Option<ServiceKey>, key: &FlowKey) -> u64 {
+        let steering = &self.steering;
+        let client = |addr, port| steering.former_of_client(Endpoint::new(addr, port));
+        let former = match service.or_else(|| self.deleted_service(key)) {
+            Some(service) if self.nat_services.contains(&service) || !steering.shares_out(port) => {
+                // What came before the service had a NAT server stays with who received it.
+                client(key.src, key.src_port) | steering.former_of_arrival(port, &Packet::from(key))
+            }
+            Some(_) => steering.former_of_arrival(port, &Packet::from(key)),
+            None if self.nat_servers.contains(&key.src) => client(key.dst, key.dst_port),
+            None => 0,
+        };
+        former & !(1 << self.id.0)
     }
 
     /// How packets come to the workers, and who owns them, as long as nothing else is said.

@@ -40,6 +40,16 @@ pub enum Errand {
     FromKernel,
     /// It is finished, and goes out of a port that the one who made it cannot send by.
     Send,
+    /// The other had connections like the one that it may be of before the steering was changed. If it has not this one, it asks the
+    /// next such worker, or gives the frame back.
+    Former {
+        /// Who owns such connections now.
+        owner: WorkerId,
+        /// Who else is to be asked, a bit each.
+        others: u64,
+    },
+    /// Nobody that might have had the connection has it: it is the other's own.
+    Settled,
     /// An ICMP error about a connection that nobody can tell the owner of: it goes round until somebody knows it, at most to the
     /// worker before this one, which received it.
     Sought {

@@ -30,11 +30,15 @@ pub struct Steering {
     toeplitz: Arc<Toeplitz>,
     /// The owner of each class of hashes. A power of two of entries.
     owners: Box<[WorkerId]>,
+    /// Who had each class before, a bit for each worker, and may still have connections of it.
+    former: Option<Box<[u64]>>,
+    /// The owner of each class of replies to local addresses. It never changes, so that no port is ever given out twice.
+    reply_owners: Box<[WorkerId]>,
     /// Whether replies are hashed by their destination alone.
     by_destination: bool,
     ports: Vec<Spread>,
-    classes: Option<PortClasses>,
-    /// By worker: the entries of `owners` that name it.
+    classes: Option<Arc<PortClasses>>,
+    /// By worker: the classes of which it takes local ports.
     entries: Vec<Box<[u16]>>,
 }
 
@@ -91,21 +95,90 @@ impl Steering {
         owners: Vec<WorkerId>,
         by_destination: bool,
     ) -> Self {
-        let of = |worker| {
-            let entries = (0..).zip(&owners).filter(|(_, owner)| **owner == worker);
-            entries.map(|(entry, _): (u16, _)| entry).collect()
-        };
-        let entries = (0..workers).map(|worker| of(WorkerId(worker))).collect();
-        let classes = (workers > 1).then(|| PortClasses::new(&toeplitz, owners.len()));
+        let classes = (workers > 1).then(|| Arc::new(PortClasses::new(&toeplitz, owners.len())));
         Self {
             workers,
             toeplitz,
+            entries: local_entries(workers, &owners, &owners),
+            reply_owners: owners.clone().into(),
             owners: owners.into(),
+            former: None,
             by_destination,
             ports,
             classes,
-            entries,
         }
+    }
+
+    /// The same with other owners of the classes, as many as before, and ports that spread by tables that agree with those. Who
+    /// owned a class until now is asked for its connections from then on. `None` when there are more workers than can be remembered.
+    pub fn moved(&self, owners: Vec<WorkerId>, ports: Vec<Spread>) -> Option<Self> {
+        if self.workers > MOST_REMEMBERED || owners.len() != self.owners.len() {
+            return None;
+        }
+        let before = self.owners.iter().zip(&owners).enumerate();
+        let former = before.map(|(class, (before, now))| {
+            let had = self.former.as_ref().map_or(0, |former| former[class]);
+            (had | 1 << before.0) & !(1 << now.0)
+        });
+        let former: Box<[u64]> = former.collect();
+        Some(Self {
+            workers: self.workers,
+            toeplitz: Arc::clone(&self.toeplitz),
+            former: former.iter().any(|had| *had != 0).then_some(former),
+            entries: local_entries(self.workers, &self.reply_owners, &owners),
+            reply_owners: self.reply_owners.clone(),
+            owners: owners.into(),
+            by_destination: self.by_destination,
+            ports,
+            classes: self.classes.clone(),
+        })
+    }
+
+    /// The same after these workers have no connection left: nobody asks them any more. `None` if nobody does now.
+    pub fn settled(&self, idle: &[WorkerId]) -> Option<Self> {
+        let former = self.former.as_ref()?;
+        let idle = idle.iter().fold(0, |bits, worker| bits | 1u64 << worker.0);
+        if former.iter().all(|had| had & idle == 0) {
+            return None;
+        }
+        let left: Box<[u64]> = former.iter().map(|had| had & !idle).collect();
+        Some(Self {
+            workers: self.workers,
+            toeplitz: Arc::clone(&self.toeplitz),
+            former: left.iter().any(|had| *had != 0).then_some(left),
+            entries: self.entries.clone(),
+            reply_owners: self.reply_owners.clone(),
+            owners: self.owners.clone(),
+            by_destination: self.by_destination,
+            ports: self.ports.clone(),
+            classes: self.classes.clone(),
+        })
+    }
+
+    /// Whether any class had another owner, whose connections may go on.
+    #[inline]
+    pub fn has_moved(&self) -> bool {
+        self.former.is_some()
+    }
+
+    /// The workers that may still have connections of a client by [`Steering::owner_of_client`], a bit each.
+    pub fn former_of_client(&self, client: Endpoint) -> u64 {
+        self.former_of_hash(self.hash_ends(client, NOBODY))
+    }
+
+    /// The workers that packets like this one reached by `port` before, a bit each.
+    pub fn former_of_arrival(&self, port: PortId, packet: &Packet) -> u64 {
+        match self.spread(port) {
+            Spread::Rss(plan) => plan
+                .hash(packet)
+                .map_or(0, |hash| self.former_of_hash(hash)),
+            Spread::One(_) | Spread::Unknown => 0,
+        }
+    }
+
+    fn former_of_hash(&self, hash: u32) -> u64 {
+        let class = hash as usize & (self.owners.len() - 1);
+        self.former.as_ref().map_or(0, |former| former[class])
     }
 
     /// How many workers there are.
@@ -117,6 +190,11 @@ impl Steering {
     /// The owner of each class.
     pub fn owners(&self) -> &[WorkerId] {
         &self.owners
+    }
+
+    /// The ports of which it is known how their packets come.
+    pub fn ports(&self) -> impl Iterator<Item = PortId> + '_ {
+        (0..self.ports.len() as u16).map(PortId)
     }
 
     /// How packets of a port come to the workers.
@@ -154,7 +232,8 @@ impl Steering {
     /// The worker that owns the connection of FULLNAT whose server answers from `server` to `local`.
     #[inline]
     pub fn owner_of_reply(&self, server: Endpoint, local: Endpoint) -> WorkerId {
-        self.owner_of_hash(self.hash_reply(server, local))
+        let class = self.hash_reply(server, local) as usize & (self.reply_owners.len() - 1);
+        self.reply_owners[class]
     }
 
     /// The worker that puts the fragments of a packet together.
@@ -221,6 +300,31 @@ impl Steering {
         self.owners[hash as usize & (self.owners.len() - 1)]
     }
 }
+
+/// By worker, the classes of which it takes local ports: those it owns the replies of, and of these those that come to it straight, if
+/// there are any.
+fn local_entries(workers: u16, replies: &[WorkerId], owners: &[WorkerId]) -> Vec<Box<[u16]>> {
+    let of = |worker| {
+        let owned = || {
+            (0..)
+                .zip(replies.iter().zip(owners))
+                .filter(move |(_, (owner, _))| **owner == worker)
+        };
+        let straight: Box<[u16]> = owned()
+            .filter(|(_, (_, now))| **now == worker)
+            .map(|(entry, _)| entry)
+            .collect();
+        if straight.is_empty() {
+            owned().map(|(entry, _)| entry).collect()
+        } else {
+            straight
+        }
+    };
+    (0..workers).map(|worker| of(WorkerId(worker))).collect()
+}
+
+/// Workers that fit the bits of a number.
+const MOST_REMEMBERED: u16 = 64;
 
 /// Adds nothing to a hash.
 const NOBODY: Endpoint = Endpoint::new(Ipv4Addr::UNSPECIFIED, 0);
@@ -335,6 +439,46 @@ mod tests {
                 .count()
         };
         assert_eq!([0, 1, 2, 3, 4].map(owned), [26, 26, 26, 25, 25]);
+    }
+
+    #[test]
+    fn a_class_that_moved_remembers_who_had_it_until_that_one_has_nothing_left() {
+        let client = Endpoint::new(Ipv4Addr::new(198, 51, 100, 7), 4711);
+        let steering = two_sided(3, 128, HashTypes::EVERY_KIND);
+        let before = steering.owner_of_client(client);
+        let to = WorkerId((before.0 + 1) % 3);
+        assert!(!steering.has_moved());
+        assert_eq!(steering.former_of_client(client), 0);
+        let all_to = |to| vec![to; 128];
+        let moved = steering.moved(all_to(to), steering.ports.clone()).unwrap();
+        assert!(moved.has_moved());
+        assert_eq!(moved.owner_of_client(client), to);
+        assert_eq!(moved.former_of_client(client), 1 << before.0);
+        // Back again: now the other one is asked.
+        let back = moved.moved(all_to(before), moved.ports.clone()).unwrap();
+        assert_eq!(back.former_of_client(client) & 1 << before.0, 0);
+        assert_ne!(back.former_of_client(client) & 1 << to.0, 0);
+        let settled = back.settled(&[to]).unwrap();
+        assert_eq!(settled.former_of_client(client) & 1 << to.0, 0);
+        assert!(settled.settled(&[to]).is_none());
+        let settled = back.settled(&[0, 1, 2].map(WorkerId)).unwrap();
+        assert!(!settled.has_moved());
+        assert!(steering.moved(vec![to; 64], Vec::new()).is_none());
+    }
+
+    #[test]
+    fn local_ports_stay_whose_they_were_when_classes_move() {
+        let steering = two_sided(3, 128, HashTypes::EVERY_KIND);
+        let moved = steering.moved(vec![WorkerId(1); 128], Vec::new()).unwrap();
+        for worker in (0..3).map(WorkerId) {
+            assert_eq!(moved.local_ports(worker), steering.local_ports(worker));
+            for nth in 0..moved.local_ports(worker) {
+                let port = moved.local_port(worker, SERVER, LADDR, nth).unwrap();
+                let local = Endpoint::new(LADDR, port);
+                assert_eq!(steering.owner_of_reply(SERVER, local), worker);
+                assert_eq!(moved.owner_of_reply(SERVER, local), worker);
+            }
+        }
     }
 
     #[test]

@@ -2,9 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use sluice_dataplane::command::ServiceEdit;
+use sluice_dataplane::command::{PortId, ServiceEdit};
+use sluice_dataplane::conn::{Endpoint, Ends};
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::service::{Method, Protocol};
+use sluice_dataplane::steer::{HashTypes, Packet, Steering};
 
 use crate::related::{TOO_LONG, error};
 use crate::rig::*;
@@ -219,4 +221,58 @@ fn what_nobody_knows_is_the_kernels_or_dropped_by_its_owner() {
     }
     assert_eq!(team.drops(DropReason::StrayLocalPort), 3);
     assert_eq!(team.handed_out(), 2);
+}
+
+/// The worker that a packet reaches by such a steering.
+fn arrival(steering: &Steering, side: PortId, src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> usize {
+    let [src, dst] = [src, dst].map(|(addr, port)| Endpoint::new(addr, port));
+    let packet = Packet::flow(Protocol::Tcp, &Ends::new(src, dst));
+    steering.reaches(side, &packet).unwrap().0.into()
+}
+
+#[test]
+fn connections_stay_where_they_are_when_a_worker_is_taken_out() {
+    let ports = || (0..30).map(|n| 2000 + n * 997);
+    for method in METHODS {
+        let mut team = Team::of(3, method);
+        let old = team.spread(HashTypes::EVERY_KIND);
+        for port in ports() {
+            let at = arrival(&old, CLIENT_SIDE, (CLIENT, port), WEB);
+            serve(&mut team, port, Some(at));
+        }
+        let before = team.connections();
+        assert!(before.iter().all(|count| *count > 0));
+
+        let new = team.move_all(&old, 0, 1);
+        for port in ports() {
+            let client = (CLIENT, port);
+            let at = arrival(&new, CLIENT_SIDE, client, WEB);
+            assert_ne!(at, 0);
+            let out = team.packet(at, CLIENT_SIDE, &tcp(client, WEB, "A", b"more"));
+            assert_eq!(number_of(&out), Some(1), "{method:?}");
+            if matches!(method, Method::Nat | Method::FullNat) {
+                let (src, server) = out[0].flow();
+                let at = arrival(&new, SERVER_SIDE, server, src);
+                let out = team.packet(at, SERVER_SIDE, &tcp(server, src, "A", b"answer"));
+                assert_eq!((out[0].side, out[0].flow()), (CLIENT_SIDE, (WEB, client)));
+            }
+        }
+        assert_eq!(
+            team.connections(),
+            before,
+            "{method:?}: nothing was opened anew"
+        );
+        assert!(team.handed_out() > 0);
+
+        for port in ports().map(|port| port + 1) {
+            let at = arrival(&new, CLIENT_SIDE, (CLIENT, port), WEB);
+            serve(&mut team, port, Some(at));
+        }
+        let after = team.connections();
+        assert_eq!(
+            after[0], before[0],
+            "{method:?}: who was taken out gets nothing new"
+        );
+        assert_eq!(after.iter().sum::<u64>(), 60);
+    }
 }

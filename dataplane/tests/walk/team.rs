@@ -84,14 +84,32 @@ impl Team {
     /// From now on the ports spread packets over all workers, but in a way that software cannot tell for TCP. Before that they spread
     /// nothing.
     pub(crate) fn spread_by_nics(&mut self) {
+        self.spread(HashTypes::IPV4_UDP);
+    }
+
+    /// From now on the ports spread packets of these types over all workers.
+    pub(crate) fn spread(&mut self, types: HashTypes) -> Arc<Steering> {
         let workers = self.workers.len() as u16;
-        let toeplitz = Arc::new(Toeplitz::new(Key::symmetric(KEY_LEN)));
-        let table = (0..128).map(|entry| entry % workers).collect();
-        let polled_by = (0..workers).map(WorkerId).collect();
-        let rss = RssPlan::new(toeplitz, HashTypes::IPV4_UDP, table, polled_by).unwrap();
-        let spreads = vec![Spread::Rss(rss); 2];
-        let steering = Arc::new(Steering::new(workers, spreads));
+        let owners: Vec<WorkerId> = (0..128).map(|entry| WorkerId(entry % workers)).collect();
+        self.steer(Steering::new(workers, spreads(workers, types, &owners)))
+    }
+
+    /// From now on worker `to` has what worker `from` had.
+    pub(crate) fn move_all(&mut self, steering: &Steering, from: u16, to: u16) -> Arc<Steering> {
+        let workers = self.workers.len() as u16;
+        let owners = steering.owners().iter().map(|owner| match owner.0 {
+            owner if owner == from => WorkerId(to),
+            owner => WorkerId(owner),
+        });
+        let owners: Vec<WorkerId> = owners.collect();
+        let spreads = spreads(workers, HashTypes::EVERY_KIND, &owners);
+        self.steer(steering.moved(owners, spreads).unwrap())
+    }
+
+    fn steer(&mut self, steering: Steering) -> Arc<Steering> {
+        let steering = Arc::new(steering);
         self.each(|rig| rig.command(Command::Steering(Arc::clone(&steering))));
+        steering
     }
 
     /// Tells every worker the same.
@@ -155,4 +173,13 @@ impl Team {
         self.settle();
         self.sent()
     }
+}
+
+/// Two ports whose table says this.
+fn spreads(workers: u16, types: HashTypes, owners: &[WorkerId]) -> Vec<Spread> {
+    let toeplitz = Arc::new(Toeplitz::new(Key::symmetric(KEY_LEN)));
+    let table = owners.iter().map(|owner| owner.0).collect();
+    let polled_by = (0..workers).map(WorkerId).collect();
+    let rss = RssPlan::new(toeplitz, types, table, polled_by).unwrap();
+    vec![Spread::Rss(rss); 2]
 }

@@ -90,8 +90,20 @@ Rates are per second, smoothed over some seconds. k, M, G are powers of 1000. By
 the IP header on. `busy` is the share of a worker's turns, since start, that found something to do.")]
     Status,
 
-    /// How each port spreads packets over the workers, and whether its NIC does what it was told.
-    Rss,
+    /// How each port spreads packets over the workers, whether its NIC does what it was told, and moving load between workers.
+    #[command(after_help = "\
+A packet's hash chooses an entry of the redirection table, and that its worker. Entries may be moved while packets come: connections
+stay with the worker that has them until they expire, and their packets are handed over to it.
+
+Examples:
+  sluice rss
+  sluice rss table
+  sluice rss give 0-15,64 --worker 2
+  sluice rss drain 1")]
+    Rss {
+        #[command(subcommand)]
+        command: Option<RssCommand>,
+    },
 
     /// Looks for what keeps services from being served; run it as root on the balancer. With --config: what this machine will do.
     #[command(after_help = "\
@@ -244,6 +256,47 @@ fn setting(text: &str) -> Result<(String, u32), String> {
     Ok((name.to_owned(), value))
 }
 
+#[derive(Debug, Subcommand)]
+pub(super) enum RssCommand {
+    /// Which entries each worker has.
+    Table,
+    /// Gives entries to a worker.
+    Give {
+        /// Which, as in 0-15,64.
+        #[arg(value_parser = entries)]
+        entries: Entries,
+        /// Who gets them.
+        #[arg(short, long)]
+        worker: u16,
+    },
+    /// Gives all entries of a worker to the others, in turn.
+    Drain {
+        /// Whose.
+        worker: u16,
+    },
+    /// Gives all workers equally many, as at start.
+    Reset,
+}
+
+/// Entries of the redirection table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entries(pub(super) Vec<u16>);
+
+fn entries(text: &str) -> Result<Entries, String> {
+    let wrong = || format!("{text:?} are no entries; write them as in 0-15,64");
+    let mut all = Vec::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let [first, last] = [first, last].map(|number| number.parse::<u16>().ok());
+        let (first, last) = first.zip(last).ok_or_else(wrong)?;
+        if first > last {
+            return Err(wrong());
+        }
+        all.extend(first..=last);
+    }
+    Ok(Entries(all))
+}
+
 #[derive(Debug, Args)]
 pub(super) struct ConnectionArgs {
     /// Only of this protocol.
@@ -339,6 +392,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn entries_are_numbers_and_ranges() {
+        assert_eq!(entries("0-2,9"), Ok(Entries(vec![0, 1, 2, 9])));
+        for wrong in ["", "2-1", "a", "1-", "1,,2", "65536"] {
+            assert!(entries(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -318,6 +318,15 @@ mod tests {
         assert_eq!(code, 0);
         assert!(rss.contains("client: one queue for one worker"), "{rss}");
         assert!(rss.contains("  hashes compared 10, wrong 2"), "{rss}");
+        let (code, table) = sluice("rss table");
+        assert_eq!(code, 0);
+        assert!(table.contains("1-3") && table.contains("0,4"), "{table}");
+        let moved = (0, "entries of worker 1 given to the others".to_owned());
+        let (code, said) = sluice("rss drain 1");
+        assert!((code, said.starts_with(&moved.1)) == (0, true), "{said}");
+        assert_eq!(sluice("rss give 0-2,4 --worker 1").0, 0);
+        assert_eq!(sluice("rss reset").0, 0);
+        assert_eq!(sluice("rss give 2-1 --worker 1").0, 2);
         assert_eq!(sluice("mark add 7 --destination-ports 80").0, 0);
         assert!(
             !sluice("doctor")

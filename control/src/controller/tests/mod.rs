@@ -2,6 +2,7 @@
 
 mod connections;
 mod statistics;
+mod steering;
 
 use std::collections::HashSet;
 use std::net::Ipv4Addr;
@@ -208,7 +209,7 @@ fn every_method_is_described_and_takes_no_unknown_parameter() {
     let mut rig = rig(1);
     let methods = ok(&mut rig, "rpc_methods", json!({}));
     let methods = methods["methods"].as_array().unwrap().clone();
-    assert_eq!(methods.len(), 26);
+    assert_eq!(methods.len(), 28);
     for method in methods {
         assert!(method["description"].as_str().unwrap().len() > 10);
         let name = method["name"].as_str().unwrap();
