@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use serde_json::{Value, json};
+use sluice_dataplane::egress::Mac;
 use sluice_dataplane::io::rss_nic::Model;
 use sluice_perf::frame::{self, ACK, SYN};
 use sluice_perf::scale::cabling::Cabling;
@@ -60,38 +61,70 @@ impl Crowd {
 
     /// The service, with so many real servers of these weights; `options` of the service, `of_servers` of each server.
     pub(crate) fn serve(&mut self, options: Value, of_servers: Value, weights: &[u32]) {
-        self.call("service_add", with(options, json!({"service": service()})));
+        self.serve_at(service(), options, of_servers, weights);
+    }
+
+    /// The same for UDP.
+    pub(crate) fn serve_udp(&mut self, options: Value, weights: &[u32]) {
+        let service = json!({"protocol": "udp", "address": VIP.to_string()});
+        self.serve_at(service, options, json!({}), weights);
+    }
+
+    fn serve_at(&mut self, service: Value, options: Value, of_servers: Value, weights: &[u32]) {
+        self.call("service_add", with(options, json!({"service": service})));
         for (n, weight) in (0..).zip(weights) {
             let address = format!("{}:80", server(n));
             let own =
-                json!({"service": service(), "address": address, "method": "dr", "weight": weight});
+                json!({"service": service, "address": address, "method": "dr", "weight": weight});
             self.call("real_server_add", with(of_servers.clone(), own));
         }
     }
 
     /// Sends packets, all within one turn of the workers, and says for each which real server got it.
     pub(crate) fn send(&mut self, packets: &[Packet]) -> Vec<Option<u8>> {
-        let macs = (ROUTER_MAC, mac(Cabling::TwoArms.clients()));
         for (number, packet) in (0..).zip(packets) {
-            let frame = frame::tcp(macs, packet.client, VIP, packet.flags, number);
-            self.fleet
-                .receive(Cabling::TwoArms.clients(), &frame)
-                .unwrap();
+            let frame = frame::tcp(macs(), packet.client, VIP, packet.flags, number);
+            self.receive(&frame);
         }
-        self.fleet.settle().unwrap();
-        assert_eq!(self.fleet.imbalance(), None);
+        self.settle();
         let mut got = vec![None; packets.len()];
-        while let Some(sent) = self.fleet.sent() {
-            if sent.port != Cabling::TwoArms.servers() {
-                // An ICMP error to a client.
-                continue;
-            }
-            let (.., number) = frame::read(sent.bytes()).unwrap();
-            let which = (0..SERVERS).find(|n| server_mac(server(*n)).0 == sent.bytes()[..6]);
-            let before = got[number as usize].replace(which.unwrap());
+        while let Some((server, frame)) = self.reached() {
+            let (.., number) = frame::read(&frame).unwrap();
+            let before = got[number as usize].replace(server);
             assert_eq!(before, None, "packet {number} came out twice");
         }
         got
+    }
+
+    /// Sends a datagram, and says which real server got it.
+    pub(crate) fn send_datagram(&mut self, client: SocketAddrV4) -> Option<u8> {
+        self.receive(&frame::udp(macs(), client, VIP));
+        self.settle();
+        let (server, _) = self.reached()?;
+        assert!(self.reached().is_none(), "it came out twice");
+        Some(server)
+    }
+
+    fn receive(&mut self, frame: &[u8]) {
+        let port = Cabling::TwoArms.clients();
+        self.fleet.receive(port, frame).unwrap();
+    }
+
+    fn settle(&mut self) {
+        self.fleet.settle().unwrap();
+        assert_eq!(self.fleet.imbalance(), None);
+    }
+
+    /// The next frame that came out to a real server, and to which; ICMP errors to clients are passed over.
+    fn reached(&mut self) -> Option<(u8, Vec<u8>)> {
+        loop {
+            let sent = self.fleet.sent()?;
+            if sent.port == Cabling::TwoArms.servers() {
+                let to = &sent.bytes()[..6];
+                let which = (0..SERVERS).find(|n| server_mac(server(*n)).0 == to);
+                return Some((which.unwrap(), sent.bytes().to_vec()));
+            }
+        }
     }
 
     /// Opens connections one after the other in one turn, and says which real server each got.
@@ -119,6 +152,11 @@ impl Crowd {
         let cells = self.fleet.cells().iter();
         cells.map(|cells| cells.connections.read()).collect()
     }
+}
+
+/// Of what a client sends.
+fn macs() -> (Mac, Mac) {
+    (ROUTER_MAC, mac(Cabling::TwoArms.clients()))
 }
 
 fn with(mut all: Value, own: Value) -> Value {

@@ -6,5 +6,6 @@
 
 mod control;
 mod crowd;
+mod persistence;
 mod shares;
 mod thresholds;
