@@ -11,6 +11,7 @@
     reason = "a broken rig is a failed test"
 )]
 
+mod bridge;
 mod bulk;
 mod daemon;
 mod kernel;

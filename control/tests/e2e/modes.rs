@@ -1,11 +1,11 @@
-//! HTTP through each of the four forwarding modes, by one worker and by three.
+//! HTTP through each of the four forwarding modes, by one worker and by three, on taps and on memif.
 
 use std::io::{Read, Write};
 
 use serde_json::json;
 
 use crate::netns::Netns;
-use crate::rig::{LADDR, Rig, Service, VIP};
+use crate::rig::{LADDR, Rig, Service, Shape, VIP};
 use crate::traffic::{PATIENCE, Server, connect, expect_pattern, http_get, send_pattern};
 use crate::tunnel::Decapsulator;
 
@@ -13,22 +13,27 @@ const REQUESTS: usize = 20;
 
 #[test]
 fn http_by_nat() {
-    by_nat(1);
+    by_nat(Shape::ONE);
 }
 
 #[test]
 fn http_by_nat_with_three_workers() {
-    by_nat(3);
+    by_nat(Shape::THREE);
 }
 
-fn by_nat(workers: usize) {
-    let mut rig = Rig::two_arms_with(2, workers);
+#[test]
+fn http_by_nat_with_three_workers_on_memif() {
+    by_nat(Shape::THREE_ON_MEMIF);
+}
+
+fn by_nat(shape: Shape) {
+    let mut rig = Rig::two_arms_with(2, shape);
     let service = rig.service("tcp", 80, "rr");
     rig.real_server(&service, "192.168.1.1:8080", "nat");
     rig.real_server(&service, "192.168.1.2:8080", "nat");
     let servers = web_servers(&rig, |n| format!("192.168.1.{n}:8080"));
 
-    share_evenly(&mut rig, &service, workers);
+    share_evenly(&mut rig, &service, shape.workers);
 
     // The servers saw the client itself.
     assert!(
@@ -37,22 +42,27 @@ fn by_nat(workers: usize) {
             .iter()
             .all(|peer| peer.ip().to_string() == "10.0.0.100")
     );
-    counted(&mut rig, &service, workers, true);
+    counted(&mut rig, &service, shape.workers, true);
     rig.close();
 }
 
 #[test]
 fn http_by_fullnat() {
-    by_fullnat(1);
+    by_fullnat(Shape::ONE);
 }
 
 #[test]
 fn http_by_fullnat_with_three_workers() {
-    by_fullnat(3);
+    by_fullnat(Shape::THREE);
 }
 
-fn by_fullnat(workers: usize) {
-    let mut rig = Rig::two_arms_with(2, workers);
+#[test]
+fn http_by_fullnat_with_three_workers_on_memif() {
+    by_fullnat(Shape::THREE_ON_MEMIF);
+}
+
+fn by_fullnat(shape: Shape) {
+    let mut rig = Rig::two_arms_with(2, shape);
     for server in &rig.servers {
         // Nothing leads back to the client but the local address.
         server.ip("route del default");
@@ -63,7 +73,7 @@ fn by_fullnat(workers: usize) {
     rig.real_server(&service, "192.168.1.2:8080", "fullnat");
     let servers = web_servers(&rig, |n| format!("192.168.1.{n}:8080"));
 
-    share_evenly(&mut rig, &service, workers);
+    share_evenly(&mut rig, &service, shape.workers);
 
     assert!(
         servers[0]
@@ -71,22 +81,27 @@ fn by_fullnat(workers: usize) {
             .iter()
             .all(|peer| peer.ip().to_string() == LADDR)
     );
-    counted(&mut rig, &service, workers, true);
+    counted(&mut rig, &service, shape.workers, true);
     rig.close();
 }
 
 #[test]
 fn http_by_direct_routing() {
-    by_direct_routing(1);
+    by_direct_routing(Shape::ONE);
 }
 
 #[test]
 fn http_by_direct_routing_with_three_workers() {
-    by_direct_routing(3);
+    by_direct_routing(Shape::THREE);
 }
 
-fn by_direct_routing(workers: usize) {
-    let mut rig = Rig::one_arm_with(2, workers);
+#[test]
+fn http_by_direct_routing_with_three_workers_on_memif() {
+    by_direct_routing(Shape::THREE_ON_MEMIF);
+}
+
+fn by_direct_routing(shape: Shape) {
+    let mut rig = Rig::one_arm_with(2, shape);
     for server in &rig.servers {
         vip_on_loopback(server);
     }
@@ -95,25 +110,30 @@ fn by_direct_routing(workers: usize) {
     rig.real_server(&service, "10.0.0.12:80", "dr");
     let _servers = web_servers(&rig, |_| format!("{VIP}:80"));
 
-    share_evenly(&mut rig, &service, workers);
+    share_evenly(&mut rig, &service, shape.workers);
 
     // Replies go from server to client without us.
-    counted(&mut rig, &service, workers, false);
+    counted(&mut rig, &service, shape.workers, false);
     rig.close();
 }
 
 #[test]
 fn http_by_tunnel() {
-    by_tunnel(1);
+    by_tunnel(Shape::ONE);
 }
 
 #[test]
 fn http_by_tunnel_with_three_workers() {
-    by_tunnel(3);
+    by_tunnel(Shape::THREE);
 }
 
-fn by_tunnel(workers: usize) {
-    let mut rig = Rig::one_arm_with(2, workers);
+#[test]
+fn http_by_tunnel_with_three_workers_on_memif() {
+    by_tunnel(Shape::THREE_ON_MEMIF);
+}
+
+fn by_tunnel(shape: Shape) {
+    let mut rig = Rig::one_arm_with(2, shape);
     let ends: Vec<_> = rig
         .servers
         .iter()
@@ -128,13 +148,13 @@ fn by_tunnel(workers: usize) {
     rig.real_server(&service, "10.0.0.12:80", "tun");
     let _servers = web_servers(&rig, |_| format!("{VIP}:80"));
 
-    share_evenly(&mut rig, &service, workers);
+    share_evenly(&mut rig, &service, shape.workers);
 
     for end in ends {
         let packets = end.finish();
         assert!(packets > 3 * REQUESTS / 2, "{packets} tunnelled packets");
     }
-    counted(&mut rig, &service, workers, false);
+    counted(&mut rig, &service, shape.workers, false);
     rig.close();
 }
 

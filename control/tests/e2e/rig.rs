@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::bridge::{Bridge, memif};
 use crate::daemon::{Daemon, Rpc};
 use crate::netns::Netns;
 
@@ -25,9 +26,39 @@ pub(crate) const LADDR: &str = "192.168.1.253";
 
 const CLIENT: &str = "10.0.0.100";
 
+/// How an appliance is made up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Workers, each with a queue of every port. They share a core.
+    pub(crate) workers: usize,
+    /// Ports are memif, and a bridge leads from them to taps.
+    pub(crate) memif: bool,
+}
+
+impl Shape {
+    /// One worker on taps.
+    pub(crate) const ONE: Self = Self {
+        workers: 1,
+        memif: false,
+    };
+
+    /// Three workers on taps.
+    pub(crate) const THREE: Self = Self {
+        workers: 3,
+        memif: false,
+    };
+
+    /// Three workers on memif.
+    pub(crate) const THREE_ON_MEMIF: Self = Self {
+        workers: 3,
+        memif: true,
+    };
+}
+
 /// The namespaces, and the daemon between them. Fields drop in order: daemon first.
 pub(crate) struct Rig {
     pub(crate) daemon: Daemon,
+    _bridge: Option<Bridge>,
     pub(crate) client: Netns,
     pub(crate) appliance: Netns,
     pub(crate) servers: Vec<Netns>,
@@ -39,13 +70,13 @@ pub(crate) struct Rig {
 impl Rig {
     /// Client and real servers on different sides.
     pub(crate) fn two_arms(servers: usize) -> Self {
-        Self::two_arms_with(servers, 1)
+        Self::two_arms_with(servers, Shape::ONE)
     }
 
-    /// The same with so many workers.
-    pub(crate) fn two_arms_with(servers: usize, workers: usize) -> Self {
+    /// The same in another shape.
+    pub(crate) fn two_arms_with(servers: usize, shape: Shape) -> Self {
         let (client, appliance, switch) = namespaces();
-        let daemon = Daemon::spawn(&appliance, &boot_with(&["client", "server"], workers)).ready();
+        let (daemon, bridge) = start(&appliance, &["client", "server"], shape);
 
         plug(&appliance, "dt0", &client);
         client.ip(&format!("addr add {CLIENT}/24 dev wire"));
@@ -68,6 +99,7 @@ impl Rig {
         let rpc = daemon.rpc();
         Self {
             daemon,
+            _bridge: bridge,
             client,
             appliance,
             servers,
@@ -78,13 +110,13 @@ impl Rig {
 
     /// Everybody on one switch, as direct routing wants it.
     pub(crate) fn one_arm(servers: usize) -> Self {
-        Self::one_arm_with(servers, 1)
+        Self::one_arm_with(servers, Shape::ONE)
     }
 
-    /// The same with so many workers.
-    pub(crate) fn one_arm_with(servers: usize, workers: usize) -> Self {
+    /// The same in another shape.
+    pub(crate) fn one_arm_with(servers: usize, shape: Shape) -> Self {
         let (client, appliance, switch) = namespaces();
-        let daemon = Daemon::spawn(&appliance, &boot_with(&["lan"], workers)).ready();
+        let (daemon, bridge) = start(&appliance, &["lan"], shape);
 
         plug(&appliance, "dt0", &switch);
         enslave(&switch, "wire");
@@ -98,6 +130,7 @@ impl Rig {
         let rpc = daemon.rpc();
         Self {
             daemon,
+            _bridge: bridge,
             client,
             appliance,
             servers,
@@ -206,11 +239,20 @@ pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// A boot file for one worker and net_tap ports `dt0`, `dt1` … with the exception interfaces `ex0`, `ex1` …. Little memory, no
 /// hugepages, and a worker that sleeps when idle: the machine has other things to do.
 pub(crate) fn boot(ports: &[&str]) -> String {
-    boot_with(ports, 1)
+    boot_with(ports, Shape::ONE)
 }
 
-/// The same for so many workers, which share a core.
-pub(crate) fn boot_with(ports: &[&str], workers: usize) -> String {
+fn start(appliance: &Netns, ports: &[&str], shape: Shape) -> (Daemon, Option<Bridge>) {
+    let daemon = Daemon::spawn(appliance, &boot_with(ports, shape)).ready();
+    let bridge = shape
+        .memif
+        .then(|| Bridge::start(appliance, ports.len(), shape.workers));
+    (daemon, bridge)
+}
+
+/// The same in another shape.
+fn boot_with(ports: &[&str], shape: Shape) -> String {
+    let workers = shape.workers;
     let mut boot = format!(
         r#"
 [eal]
@@ -230,12 +272,17 @@ socket = "SOCKET"
         cores(workers)
     );
     for (n, port) in ports.iter().enumerate() {
+        let (device, args) = if shape.memif {
+            ("net_memif", memif(n, "server"))
+        } else {
+            ("net_tap", format!("iface=dt{n}"))
+        };
         boot += &format!(
             r#"
 [[port]]
 name = "{port}"
-device = "net_tap{n}"
-args = "iface=dt{n}"
+device = "{device}{n}"
+args = "{args}"
 exception = "ex{n}"
 "#
         );
