@@ -76,6 +76,8 @@ pub struct Worker<P: Port> {
     listings: VecDeque<Box<ConnSlice>>,
     turns: u64,
     was_busy: bool,
+    /// It is not alone.
+    beside_others: bool,
 }
 
 /// Bytes that a worker beside others takes for each connection, beyond what [`crate::conn::bytes_for`] says.
@@ -99,6 +101,7 @@ impl<P: Port> Worker<P> {
             events,
             cells,
         } = channels;
+        let beside_others = peers.workers() > 1;
         let owners = Owners::new(peers.id(), peers.workers());
         let forwarder = Forwarder {
             lanes: Lanes::new(ports, peers, cells.clone()),
@@ -124,6 +127,7 @@ impl<P: Port> Worker<P> {
             listings: VecDeque::new(),
             turns: 0,
             was_busy: false,
+            beside_others,
         }
     }
 
@@ -137,7 +141,9 @@ impl<P: Port> Worker<P> {
     pub fn poll(&mut self, now: Ticks) -> bool {
         self.pipeline.set_now(now);
         let mut busy = self.apply_commands();
-        busy |= self.pipeline.take_handed_in(&mut self.burst);
+        if self.beside_others {
+            busy |= self.pipeline.take_handed_in(&mut self.burst);
+        }
         self.turns += 1;
         let rest = self.was_busy && !self.turns.is_multiple_of(REST);
         for port in self.pipeline.forwarder.lanes.ids() {
@@ -157,8 +163,9 @@ impl<P: Port> Worker<P> {
                 self.pipeline.forwarder.lanes.flush();
             }
         }
-        busy |= self.pipeline.correspond();
-        self.pipeline.services.release_reserved();
+        if self.beside_others {
+            busy |= self.pipeline.correspond();
+        }
         busy |= self.pipeline.expire_due();
         busy |= self.pipeline.keep_up();
         self.pipeline.forwarder.give_up_waiting();

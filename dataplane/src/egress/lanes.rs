@@ -16,6 +16,8 @@ use crate::worker::WorkerPort;
 pub(crate) struct Lanes<P: Port> {
     lanes: Vec<Lane<P>>,
     peers: Peers<P::Frame>,
+    /// Something may wait to go to another worker.
+    handing: bool,
     trash: Burst<P::Frame>,
     cells: Arc<WorkerCells>,
 }
@@ -56,6 +58,7 @@ impl<P: Port> Lanes<P> {
         Self {
             lanes,
             peers,
+            handing: false,
             trash: Burst::new(),
             cells,
         }
@@ -193,6 +196,7 @@ impl<P: Port> Lanes<P> {
     #[cold]
     #[inline(never)]
     pub(crate) fn hand_off(&mut self, to: WorkerId, frame: P::Frame, origin: Origin) {
+        self.handing = true;
         let Err(frame) = self.peers.hand(to, frame, origin) else {
             return;
         };
@@ -236,10 +240,8 @@ impl<P: Port> Lanes<P> {
                 self.flush_port(at);
             }
         }
-        let mut from = 0;
-        while let Some(to) = self.peers.awaited(from) {
-            self.send_off(to);
-            from = to.0 + 1;
+        if self.handing {
+            self.send_all_off();
         }
         self.empty_trash();
     }
@@ -280,6 +282,17 @@ impl<P: Port> Lanes<P> {
         for frame in out.drain(..) {
             self.hand_off(to, frame, origin);
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn send_all_off(&mut self) {
+        let mut from = 0;
+        while let Some(to) = self.peers.awaited(from) {
+            self.send_off(to);
+            from = to.0 + 1;
+        }
+        self.handing = false;
     }
 
     #[cold]

@@ -188,13 +188,8 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// Reads and writes what is due between workers. Returns whether there was anything.
-    #[inline]
-    pub(crate) fn correspond(&mut self) -> bool {
-        !self.owners.alone() && self.read_and_write()
-    }
-
     #[inline(never)]
-    fn read_and_write(&mut self) -> bool {
+    pub(crate) fn correspond(&mut self) -> bool {
         let mut busy = false;
         for inbox in 0..self.forwarder.lanes.inboxes() {
             for _ in 0..NOTES {
@@ -222,6 +217,7 @@ impl<P: Port> Pipeline<P> {
                 self.write(to, note);
             }
         }
+        self.services.release_reserved();
         busy
     }
 
