@@ -79,23 +79,33 @@ impl Ceilings {
 
 /// Counts, with `programs` the folder of [`PROGRAM`].
 pub fn per_packet(programs: &Path, scenario: &Scenario) -> anyhow::Result<f64> {
+    let arguments = [
+        name(scenario.method).to_lowercase(),
+        scenario.flows.to_string(),
+        PACKETS.to_string(),
+    ];
+    let count = collect(COUNTED, &programs.join(PROGRAM), &arguments)?;
+    Ok(count as f64 / f64::from(PACKETS))
+}
+
+/// Instructions of the functions whose names match, and of those below them, when a program is run with these arguments.
+pub fn collect(functions: &str, program: &Path, arguments: &[String]) -> anyhow::Result<u64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(format!("--toggle-collect={COUNTED}"))
-        .arg(programs.join(PROGRAM))
-        .args([
-            name(scenario.method).to_lowercase(),
-            scenario.flows.to_string(),
-        ])
-        .arg(PACKETS.to_string())
+        .arg(format!("--toggle-collect={functions}"))
+        .arg(program)
+        .args(arguments)
         .stdin(Stdio::null())
         .output()
         .context("valgrind does not start; is it installed?")?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{scenario} under valgrind: {said}");
+    ensure!(
+        output.status.success(),
+        "{arguments:?} under valgrind: {said}"
+    );
     let count = collected(&said).with_context(|| format!("valgrind counts nothing: {said}"))?;
-    ensure!(count > 0, "{COUNTED} was never called: {said}");
-    Ok(count as f64 / f64::from(PACKETS))
+    ensure!(count > 0, "{functions} was never called: {said}");
+    Ok(count)
 }
 
 /// The number in valgrind's line `==123== Collected : 4567`.

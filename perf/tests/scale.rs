@@ -64,3 +64,19 @@ fn eight_workers_act_as_one() {
 fn sixteen_workers_act_as_one() {
     all_is_well_with(16);
 }
+
+#[test]
+fn what_is_counted_is_forwarded() {
+    for model in [Model::Full, Model::None] {
+        for (method, workers) in METHODS.into_iter().zip([1, 2, 8, 16]) {
+            let trial = Trial {
+                model,
+                cabling: Cabling::TwoArms,
+                method,
+                workers,
+                flows: FLOWS,
+            };
+            trial.forward_steadily().unwrap();
+        }
+    }
+}

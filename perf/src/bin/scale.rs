@@ -34,6 +34,14 @@ struct Options {
     /// Connections of a trial.
     #[arg(long, default_value_t = 200_000)]
     connections: u32,
+
+    /// Count instructions, with valgrind: some seconds a line.
+    #[arg(long)]
+    count: bool,
+
+    /// Only forward packets of known connections: what is counted.
+    #[arg(long, hide = true)]
+    steady: bool,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -41,7 +49,9 @@ fn main() -> anyhow::Result<ExitCode> {
     let models = chosen(&options.models, &Model::ALL, Model::name)?;
     let cablings = chosen(&options.cablings, &Cabling::ALL, Cabling::name)?;
     let (mut passed, mut failed) = (0, 0);
-    println!("{}", table::HEAD);
+    if !options.steady {
+        println!("{}", table::HEAD);
+    }
     for model in models {
         for cabling in &cablings {
             for mode in &options.modes {
@@ -55,8 +65,14 @@ fn main() -> anyhow::Result<ExitCode> {
                         workers: *workers,
                         flows: options.connections,
                     };
+                    if options.steady {
+                        trial.forward_steadily()?;
+                        continue;
+                    }
                     let outcome = trial.run()?;
-                    println!("{}", table::line(&trial, &outcome, None));
+                    let this = std::env::current_exe()?;
+                    let counted = options.count.then(|| trial.instructions(&this));
+                    println!("{}", table::line(&trial, &outcome, counted.transpose()?));
                     if trial.faults(&outcome).is_empty() {
                         passed += 1;
                     } else {
@@ -66,7 +82,9 @@ fn main() -> anyhow::Result<ExitCode> {
             }
         }
     }
-    println!("{passed} passed, {failed} failed");
+    if !options.steady {
+        println!("{passed} passed, {failed} failed");
+    }
     Ok(if failed == 0 {
         ExitCode::SUCCESS
     } else {

@@ -25,7 +25,7 @@ use super::cabling::Cabling;
 use super::steering;
 
 /// Frames that a NIC's queue holds: all that come in between two turns may be for one.
-const QUEUE: usize = 4096;
+pub(super) const QUEUE: usize = 4096;
 
 /// From turn to turn, in nanoseconds.
 const TURN_NS: u64 = 1000;

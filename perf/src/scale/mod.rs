@@ -7,6 +7,7 @@
 pub mod cabling;
 pub mod fleet;
 pub mod flows;
+mod steady;
 mod steering;
 pub mod table;
 pub mod trial;

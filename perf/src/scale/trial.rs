@@ -88,6 +88,22 @@ impl Trial {
 
     /// As [`Trial::run`], watched.
     pub fn run_in_custody(&self, custodian: Box<dyn Custodian>) -> anyhow::Result<Outcome> {
+        let mut run = self.begin(custodian)?;
+        run.all()?;
+        Ok(run.outcome)
+    }
+
+    /// A fleet with all connections established, and how their real servers see them.
+    pub(super) fn established(&self) -> anyhow::Result<(Fleet, Vec<Option<Seen>>)> {
+        let mut run = self.begin(Box::new(()))?;
+        run.all()?;
+        let faults = self.faults(&run.outcome);
+        anyhow::ensure!(faults.is_empty(), "{}", faults.join("; "));
+        let seen = run.known.iter().map(|known| known.seen).collect();
+        Ok((run.fleet, seen))
+    }
+
+    fn begin(&self, custodian: Box<dyn Custodian>) -> anyhow::Result<Run> {
         let plan = Plan {
             workers: self.workers,
             model: self.model,
@@ -97,15 +113,13 @@ impl Trial {
             max_connections: self.flows as usize + self.flows as usize / 4 + 64,
         };
         let network = self.cabling.network(self.method, &STEADY);
-        let mut run = Run {
+        Ok(Run {
             trial: *self,
             fleet: Fleet::in_custody(&plan, &network, custodian)?,
             known: vec![Known::default(); self.flows as usize],
             under_way: BTreeMap::new(),
             outcome: Outcome::default(),
-        };
-        run.all()?;
-        Ok(run.outcome)
+        })
     }
 
     /// Whether the appliance sees what real servers answer.
