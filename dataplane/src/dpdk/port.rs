@@ -28,7 +28,7 @@ pub struct PortConfig {
     pub device: String,
     /// How many workers use it. Each sends by a queue of its own, as far as the device has so many; the others have one of those send.
     pub queues: u16,
-    /// Receive queues, and how to spread frames over them. `None`: as [`plan`] says for a port alone.
+    /// Receive queues, and how to spread frames over them. `None`: as [`plan()`] says for a port alone.
     pub plan: Option<PortPlan>,
     /// Frames that can wait in a receive queue; brought to a number that the device can do.
     pub rx_descriptors: u16,

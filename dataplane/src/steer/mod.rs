@@ -1,7 +1,7 @@
 //! Which worker a packet reaches, and which worker owns its flow (contract 4 of the design).
 //!
 //! A NIC spreads packets over its queues by a [`toeplitz`] hash of some of their fields and a table of queues: an [`RssPlan`] says
-//! the same in software. [`plan`] makes one for each port out of what the NIC can do and of the side that it faces. What the
+//! the same in software. [`plan()`] makes one for each port out of what the NIC can do and of the side that it faces. What the
 //! NICs really took makes a [`Steering`], which all workers share: it tells where each kind of packet arrives, and which
 //! worker owns the clients of NAT and the local ports of FULLNAT, chosen so that the packets of an owner arrive at it wherever
 //! hardware can do that. Where it cannot, the owner is the same, and packets are handed over to it.

@@ -22,7 +22,7 @@ const FLOWS: u32 = 500;
 const COUNTED: &str = "*Fleet*forward*";
 
 impl Trial {
-    /// Counts, with `program` such that `program --steady` and what else [`Trial::arguments`] says calls [`Trial::forward_steadily`].
+    /// Counts, with `program` such that `program --steady` and what else `Trial::arguments` says calls [`Trial::forward_steadily`].
     pub fn instructions(&self, program: &Path) -> anyhow::Result<f64> {
         let mut arguments = vec!["--steady".to_owned()];
         arguments.extend(self.arguments());
