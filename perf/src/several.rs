@@ -28,13 +28,14 @@ use crate::timing::own_cpu_ns;
 use crate::traffic::{client, shuffle};
 use crate::walk::{START, WIRE, assemble_team};
 
-/// Connections of each worker, about.
-const EACH: u32 = 50_000;
+/// Connections, of one worker or of all together: the same traffic.
+const CONNECTIONS: u32 = 100_000;
 
 /// Packets between two looks at the clock.
 const STRIDE: usize = 100_000;
 
-/// One worker and what it replays.
+/// One worker and what it replays: on cache lines of its own, as a worker on its lcore's stack is.
+#[repr(align(128))]
 struct Member {
     worker: Worker<BenchPort>,
     cells: Arc<WorkerCells>,
@@ -51,8 +52,8 @@ pub fn run(core: usize, rounds: usize, cpu: Duration) -> anyhow::Result<Experime
     let mut experiment = Experiment {
         title: TITLE.to_owned(),
         how: format!(
-            "Threads on cores of their own, in memory, without a driver; {} k connections each, 64-byte frames at the worker that owns them. The sum over the workers, by the CPU time of each.",
-            EACH / 1000
+            "Threads on cores of their own, in memory, without a driver; {} k connections in all, 64-byte frames at the worker that owns them. The sum over the workers, by the CPU time of each.",
+            CONNECTIONS / 1000
         ),
         axis: "workers".to_owned(),
         unit: "Mpps".to_owned(),
@@ -85,7 +86,7 @@ pub fn gain(experiment: &Experiment) -> f64 {
 
 /// Workers with their connections established, and what each of them replays.
 fn team(method: Method, workers: u16) -> anyhow::Result<Vec<Member>> {
-    let connections = EACH * u32::from(workers);
+    let connections = CONNECTIONS;
     let scenario = Scenario::of_connections(method, connections);
     let steering = Arc::new(steering(workers));
     let port = || BenchPort::new(Arc::new([]));
@@ -272,9 +273,10 @@ mod tests {
             let mut members = team(method, 2).unwrap();
             let each = members.iter().map(|member| member.cells.connections.read());
             let each: Vec<u64> = each.collect();
-            assert_eq!(each.iter().sum::<u64>(), 2 * u64::from(EACH));
+            assert_eq!(each.iter().sum::<u64>(), u64::from(CONNECTIONS));
             assert!(
-                each.iter().all(|n| n.abs_diff(EACH.into()) < 5000),
+                each.iter()
+                    .all(|n| n.abs_diff(u64::from(CONNECTIONS) / 2) < 5000),
                 "{each:?}"
             );
             let mpps = measure(&mut members, &[core; 2], Duration::from_millis(1)).unwrap();
