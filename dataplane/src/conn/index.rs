@@ -153,9 +153,16 @@ pub(super) struct Index {
     buckets: HugeSlice<Bucket>,
     scale: Scale,
     entries: usize,
+    /// With so many entries another bucket is split; never, once the index is fully grown.
+    crowded: usize,
     /// Buckets to be looked through, from this one on, for entries that have room in their first bucket by now.
     untidy: usize,
     next: usize,
+}
+
+/// Entries with which so many buckets are crowded.
+fn crowded(scale: Scale) -> usize {
+    (scale.buckets() * WAYS * CROWD.0).div_ceil(CROWD.1)
 }
 
 /// No place for an entry in either of its buckets.
@@ -166,10 +173,12 @@ impl Index {
     /// For so many entries.
     pub(super) fn with_capacity(entries: usize) -> Self {
         let buckets = Self::buckets_for(entries);
+        let scale = Scale::new(buckets);
         Self {
             buckets: HugeSlice::from_fn(buckets, |_| Bucket::default()),
-            scale: Scale::new(buckets),
+            scale,
             entries: 0,
+            crowded: crowded(scale),
             untidy: 0,
             next: 0,
         }
@@ -288,7 +297,7 @@ impl Index {
 
     /// Adds an entry; equal ones are not looked for.
     pub(super) fn insert(&mut self, place: Place, reference: Reference) -> Result<(), Crowded> {
-        if self.entries * CROWD.1 >= self.scale.buckets() * WAYS * CROWD.0 {
+        if self.entries >= self.crowded {
             self.grow();
         }
         self.tidy();
@@ -364,7 +373,11 @@ impl Index {
     /// Splits the next bucket, unless the index is fully grown.
     fn grow(&mut self) {
         let before = self.scale;
-        let Some(at) = self.scale.split() else { return };
+        let Some(at) = self.scale.split() else {
+            self.crowded = usize::MAX;
+            return;
+        };
+        self.crowded = crowded(self.scale);
         let old = std::mem::take(&mut self.buckets[at]);
         let halves = [2 * at, 2 * at + 1];
         for half in halves {
