@@ -16,7 +16,7 @@ use crate::drop_reason::DropReason;
 use crate::io::Port;
 use crate::parse::Flow;
 use crate::service::{Protocol, RealServerSpec, SchedulerKind, ServiceId, ServiceKey, ServiceSpec};
-use crate::steer::note::{Advice, Note};
+use crate::steer::note::{Advice, Note, Offer};
 use crate::time::Ticks;
 
 /// Opening packets of one worker that may wait for advice.
@@ -274,75 +274,57 @@ impl<P: Port> Pipeline<P> {
             Err(_) => return Advice::NoRoom,
         };
         let id = chosen.server().id;
-        Advice::Server {
+        Advice::Server(Offer {
             id,
             template: chosen.template().map(|id| self.templates.refer(id)),
             reserved: self.services.give_reserved(id.index),
-        }
+        })
     }
 
     fn take_advice(&mut self, from: WorkerId, ticket: u64, advice: Advice) {
-        let server = match advice {
-            Advice::Server { id, .. } => {
-                let known = self.services.real_server(id.index).copied();
-                known.filter(|server| server.id == id)
+        match advice {
+            Advice::Server(offer) => self.take_offer(from, ticket, offer),
+            Advice::NotYet => self.reconsider(ticket),
+            Advice::Nobody => {
+                if let Some(waiting) = self.correspondence.take(ticket) {
+                    self.turn_away(waiting);
+                }
             }
-            Advice::Nobody | Advice::NoRoom | Advice::NotYet => None,
-        };
-        let knows = server.is_some() || matches!(advice, Advice::Nobody | Advice::NoRoom);
-        if !knows {
-            // One of the two has yet to hear of a change.
-            self.decline(from, advice);
-            self.correspondence.ask_later(ticket);
-            self.correspondence
-                .again
-                .get_or_insert(self.now + self.rate.millis(AGAIN_MS));
-            return;
+            Advice::NoRoom => {
+                if let Some(waiting) = self.correspondence.take(ticket) {
+                    let lanes = &mut self.forwarder.lanes;
+                    lanes.discard(waiting.frame, DropReason::TemplatesFull);
+                }
+            }
         }
-        let Some(waiting) = self.correspondence.take(ticket) else {
-            return self.decline(from, advice);
+    }
+
+    fn take_offer(&mut self, from: WorkerId, ticket: u64, offer: Offer) {
+        let server = self.services.real_server(offer.id.index).copied();
+        let Some(server) = server.filter(|server| server.id == offer.id) else {
+            self.decline(from, offer);
+            return self.reconsider(ticket);
         };
-        match (server, advice) {
-            (
-                Some(server),
-                Advice::Server {
-                    template, reserved, ..
-                },
-            ) => {
-                let hash = self
-                    .table
-                    .hash(waiting.flow.protocol.number(), &waiting.flow.ends);
-                let known = self
-                    .table
-                    .lookup(hash, waiting.flow.protocol, &waiting.flow.ends);
-                if let Some(hit) = known {
-                    // Opened by another packet while this one waited.
-                    self.decline(from, advice);
-                    return self.flow(waiting.port, waiting.frame, &waiting.flow, hit);
-                }
-                if reserved {
-                    self.services.take_reserved(server.id.index);
-                }
-                let template = template.map(|template| (from, template));
-                self.open_as_advised(waiting, server, template);
-            }
-            (_, Advice::Nobody) => {
-                let Waiting {
-                    frame,
-                    flow,
-                    port,
-                    service,
-                    ..
-                } = waiting;
-                match self.services.spec(service).map(|spec| spec.key) {
-                    Some(key) => self.leave(port, frame, &flow.key(), key),
-                    None => self.forwarder.lanes.punt(port, frame),
-                }
-            }
-            _ => self
-                .forwarder
-                .lanes
-                .discard(waiting.frame, DropReason::TemplatesFull),
+        match self.correspondence.take(ticket) {
+            Some(waiting) => self.open_as_advised(waiting, server, from, offer),
+            None => self.decline(from, offer),
+        }
+    }
+
+    /// One of the two has yet to hear of a change: the question is asked again in a moment.
+    fn reconsider(&mut self, ticket: u64) {
+        self.correspondence.ask_later(ticket);
+        let again = self.now + self.rate.millis(AGAIN_MS);
+        self.correspondence.again.get_or_insert(again);
+    }
+
+    /// No server takes what waited.
+    fn turn_away(&mut self, waiting: Waiting<P::Frame>) {
+        let service = self.services.spec(waiting.service).map(|spec| spec.key);
+        let (port, frame) = (waiting.port, waiting.frame);
+        match service {
+            Some(service) => self.leave(port, frame, &waiting.flow.key(), service),
+            None => self.forwarder.lanes.punt(port, frame),
         }
     }
 
@@ -350,7 +332,8 @@ impl<P: Port> Pipeline<P> {
         &mut self,
         waiting: Waiting<P::Frame>,
         server: RealServerSpec,
-        template: Option<(WorkerId, TemplateRef)>,
+        from: WorkerId,
+        offer: Offer,
     ) {
         let Waiting {
             frame,
@@ -360,6 +343,16 @@ impl<P: Port> Pipeline<P> {
             ..
         } = waiting;
         let key = flow.key();
+        let hash = self.table.hash(key.protocol.number(), &flow.ends);
+        if let Some(hit) = self.table.lookup(hash, key.protocol, &flow.ends) {
+            // Opened by another packet while this one waited.
+            self.decline(from, offer);
+            return self.flow(port, frame, &flow, hit);
+        }
+        if offer.reserved {
+            self.services.take_reserved(server.id.index);
+        }
+        let template = offer.template.map(|template| (from, template));
         let one_packet = self
             .services
             .spec(service)
@@ -372,7 +365,6 @@ impl<P: Port> Pipeline<P> {
             }
             return;
         }
-        let hash = self.table.hash(key.protocol.number(), &flow.ends);
         let half = self.half_connect(service, &chosen, &key, hash);
         if let (Err(_), Some((owner, template))) = (&half, template) {
             self.report_end(owner, template, Ending::Forced, false);
@@ -446,20 +438,12 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// Gives back what an answer brings that nobody waits for.
-    fn decline(&mut self, from: WorkerId, advice: Advice) {
-        let Advice::Server {
-            id,
-            template,
-            reserved,
-        } = advice
-        else {
-            return;
-        };
-        if reserved {
-            self.services.take_reserved(id.index);
+    fn decline(&mut self, from: WorkerId, offer: Offer) {
+        if offer.reserved {
+            self.services.take_reserved(offer.id.index);
             self.services.release_reserved();
         }
-        if let Some(template) = template {
+        if let Some(template) = offer.template {
             self.report_end(from, template, Ending::Forced, false);
         }
     }

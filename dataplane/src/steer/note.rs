@@ -42,18 +42,22 @@ pub enum Note {
 #[derive(Clone, Copy, Debug)]
 pub enum Advice {
     /// This real server.
-    Server {
-        /// Which.
-        id: RsId,
-        /// The template that says so; it counts the connection as one that it controls.
-        template: Option<TemplateRef>,
-        /// A place under the server's threshold is taken for it.
-        reserved: bool,
-    },
+    Server(Offer),
     /// None may.
     Nobody,
     /// There is no room to remember it.
     NoRoom,
     /// The service is not known here, or not as such: one of the two has yet to hear of a change.
     NotYet,
+}
+
+/// A real server for a connection, and what was set aside for it: to be used or given back.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    /// Which.
+    pub id: RsId,
+    /// The template that says so; it counts the connection as one that it controls.
+    pub template: Option<TemplateRef>,
+    /// A place under the server's threshold is taken for it.
+    pub reserved: bool,
 }
