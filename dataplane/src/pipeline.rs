@@ -33,7 +33,6 @@ use crate::service::{MarkRules, Protocol, Services};
 use crate::settings::Settings;
 use crate::stats::WorkerCells;
 use crate::steer::owner::Owners;
-use crate::steer::ring::Errand;
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
 use advice::Correspondence;
 use upkeep::Upkeep;
@@ -79,8 +78,8 @@ enum Arrival {
     Received,
     /// Another worker, which found that they belong here.
     HandedIn,
-    /// Another worker, which owns such packets since the steering was changed; the bits of the others to be asked.
-    Former(WorkerId, u64),
+    /// Another worker, because this one owned such packets before the steering was changed; who owns them now.
+    Former(WorkerId),
     /// A worker that was asked for their connection and has not got it, nor has any other.
     Settled,
     /// Another worker, which like all others since this one does not know the connection that they are about.
@@ -320,9 +319,9 @@ impl<P: Port> Pipeline<P> {
                 Some(flow) => {
                     let hit = self.table.find(flow.key());
                     if hit.is_none()
-                        && let Some(owner) = self.owner_of_reply(port, &flow.key())
+                        && let Some((to, errand)) = self.who_translates(port, &flow.key())
                     {
-                        self.hand_off(owner, port, frame, Errand::FromKernel);
+                        self.hand_off(to, port, frame, errand);
                         continue;
                     }
                     hit.filter(|hit| hit.direction == Direction::ToClient)

@@ -66,12 +66,9 @@ impl Controller {
         let workers = steering.workers();
         let owners = owners(request, steering.owners(), workers)?;
         let (spreads, tables) = spreads(steering, &owners);
-        let moved = steering.moved(owners, spreads).ok_or_else(|| {
-            ApiError::new(
-                ErrorKind::OutOfRange,
-                format!("entries cannot be moved between {workers} workers: 64 are the most"),
-            )
-        })?;
+        let Some(moved) = steering.moved(owners, spreads) else {
+            unreachable!("as many entries as there are");
+        };
         let revision = self.steer(Arc::new(moved));
         let waiting = tables
             .into_iter()
@@ -116,10 +113,14 @@ impl Controller {
         else {
             return;
         };
+        let none_left = vec![false; steering.owners().len()];
         let cells = self.publisher.cells().zip(0..);
         let idle = cells.filter(|(cells, _)| cells.connections.read() == 0);
-        let idle: Vec<WorkerId> = idle.map(|(_, worker)| WorkerId(worker)).collect();
-        if let Some(settled) = steering.settled(&idle) {
+        let settled = idle.fold(None, |known: Option<Steering>, (_, worker)| {
+            let steering = known.as_ref().unwrap_or(steering);
+            steering.settled(WorkerId(worker), &none_left).or(known)
+        });
+        if let Some(settled) = settled {
             self.steer(Arc::new(settled));
         }
     }

@@ -29,74 +29,92 @@ impl<P: Port> Pipeline<P> {
         if self.owners.alone() || self.arrival != Arrival::Received {
             return None;
         }
-        let service = self.service_of(port, key);
-        let service = service.and_then(|id| self.services.spec(id));
-        self.owners
-            .elsewhere(port, service.map(|spec| spec.key), key)
+        let service = self.key_of_service(port, key);
+        self.owners.elsewhere(port, service, key)
     }
 
-    /// Who may have a connection that a packet with this key is of since before the steering was changed; then, back to the owner.
+    /// Who may have a connection that a packet with this key is of since before the steering was changed; at last, back to the owner.
+    /// Each is asked once: the way of a packet ends.
     #[cold]
     #[inline(never)]
     pub(super) fn former_owner(&self, port: PortId, key: &FlowKey) -> Option<(WorkerId, Errand)> {
-        let (owner, others) = match self.arrival {
-            Arrival::Received | Arrival::HandedIn => {
-                let service = self.service_of(port, key);
-                let service = service.and_then(|id| self.services.spec(id));
-                let service = service.map(|spec| spec.key);
-                let formers = self.owners.formers(port, service, key);
-                if formers == 0 {
-                    return None;
-                }
-                (self.owners.id(), formers)
-            }
-            Arrival::Former(owner, 0) => return Some((owner, Errand::Settled)),
-            Arrival::Former(owner, others) => (owner, others),
-            Arrival::Settled | Arrival::Sought(_) => return None,
-        };
-        let next = others.trailing_zeros() as u16;
-        let others = others & (others - 1);
-        Some((WorkerId(next), Errand::Former { owner, others }))
+        let owner = self.owner_before_formers()?;
+        let next = self
+            .owners
+            .former(port, self.key_of_service(port, key), key, owner);
+        match next {
+            Some(next) => Some((next, Errand::Former { owner })),
+            None if owner != self.owners.id() => Some((owner, Errand::Settled)),
+            None => None,
+        }
     }
 
-    /// The same for what the kernel sends: only replies of a NAT server can be of any connection.
+    /// Who owns what has arrived here, as far as former owners may be asked for it.
+    fn owner_before_formers(&self) -> Option<WorkerId> {
+        match self.arrival {
+            Arrival::Received | Arrival::HandedIn => Some(self.owners.id()),
+            Arrival::Former(owner) => Some(owner),
+            Arrival::Settled | Arrival::Sought(_) => None,
+        }
+    }
+
+    /// The other worker that may know the connection of what the kernel sends, of which none is here: only replies of a NAT server
+    /// can be of any.
     #[inline]
-    pub(super) fn owner_of_reply(&self, port: PortId, key: &FlowKey) -> Option<WorkerId> {
-        if self.owners.alone() || self.arrival != Arrival::Received {
+    pub(super) fn who_translates(&self, port: PortId, key: &FlowKey) -> Option<(WorkerId, Errand)> {
+        if self.owners.alone() {
             return None;
         }
-        self.owners.elsewhere(port, None, key)
+        if self.arrival == Arrival::Received
+            && let Some(owner) = self.owners.elsewhere(port, None, key)
+        {
+            return Some((owner, Errand::FromKernel));
+        }
+        if !self.owners.steering().has_moved() {
+            return None;
+        }
+        let owner = self.owner_before_formers()?;
+        let next = self.owners.former(port, None, key, owner)?;
+        Some((next, Errand::FormerFromKernel { owner }))
     }
 
     /// Who else may know the connection that an ICMP error is about; `answer` is the key of a packet of it that goes where the error
     /// has to go. Which worker receives that connection's packets cannot always be told: then all are asked in turn.
     pub(super) fn who_knows(&self, port: PortId, answer: &FlowKey) -> Option<(WorkerId, Errand)> {
-        let first = match self.arrival {
-            Arrival::HandedIn | Arrival::Former(..) | Arrival::Settled => return None,
-            Arrival::Received if self.owners.alone() => return None,
-            Arrival::Received => self.owners.id(),
-            Arrival::Sought(first) => first,
-        };
-        let service = self.service_of(port, answer);
-        let service = service
-            .and_then(|id| self.services.spec(id))
-            .map(|of| of.key);
-        if self.arrival == Arrival::Received
-            && let Some(owner) = self.owner_of_errors(port, service, answer)
-        {
-            return (owner != self.owners.id()).then_some((owner, Errand::Received));
+        if self.owners.alone() {
+            return None;
         }
+        let first = match self.arrival {
+            Arrival::Received => match self.owner_of_errors(port, answer) {
+                Some(owner) if owner != self.owners.id() => return Some((owner, Errand::Received)),
+                Some(_) => return self.former_owner_if_moved(port, answer),
+                None => self.owners.id(),
+            },
+            Arrival::Sought(first) => first,
+            Arrival::HandedIn | Arrival::Former(_) | Arrival::Settled => {
+                return self.former_owner_if_moved(port, answer);
+            }
+        };
         let next = self.owners.next();
-        (service.is_some() && next != first).then_some((next, Errand::Sought { first }))
+        let of_service = self.service_of(port, answer).is_some();
+        (of_service && next != first).then_some((next, Errand::Sought { first }))
+    }
+
+    fn former_owner_if_moved(&self, port: PortId, key: &FlowKey) -> Option<(WorkerId, Errand)> {
+        if !self.owners.steering().has_moved() {
+            return None;
+        }
+        self.former_owner(port, key)
+    }
+
+    fn key_of_service(&self, port: PortId, key: &FlowKey) -> Option<ServiceKey> {
+        let service = self.service_of(port, key)?;
+        self.services.spec(service).map(|spec| spec.key)
     }
 
     /// The owner of a connection by the key of its packet, where it can be told: that of who received it by where such packets arrive.
-    fn owner_of_errors(
-        &self,
-        port: PortId,
-        service: Option<ServiceKey>,
-        answer: &FlowKey,
-    ) -> Option<WorkerId> {
+    fn owner_of_errors(&self, port: PortId, answer: &FlowKey) -> Option<WorkerId> {
+        let service = self.key_of_service(port, answer);
         self.owners.of(port, service, answer).or_else(|| {
             service?;
             let packet = Packet::flow(answer.protocol, &answer.ends());
@@ -131,7 +149,7 @@ impl<P: Port> Pipeline<P> {
         self.arrival = match origin.errand {
             Errand::Received | Errand::FromKernel | Errand::Send => Arrival::HandedIn,
             Errand::Sought { first } => Arrival::Sought(first),
-            Errand::Former { owner, others } => Arrival::Former(owner, others),
+            Errand::Former { owner } | Errand::FormerFromKernel { owner } => Arrival::Former(owner),
             Errand::Settled => Arrival::Settled,
         };
         match origin.errand {
@@ -139,7 +157,9 @@ impl<P: Port> Pipeline<P> {
             Errand::Received | Errand::Sought { .. } | Errand::Former { .. } | Errand::Settled => {
                 self.walk_burst(port, burst);
             }
-            Errand::FromKernel => self.walk_from_kernel(port, burst),
+            Errand::FromKernel | Errand::FormerFromKernel { .. } => {
+                self.walk_from_kernel(port, burst);
+            }
             Errand::Send => {
                 for frame in burst.drain(..) {
                     self.forwarder.lanes.send(port, frame);

@@ -7,12 +7,14 @@
 //! hardware can do that. Where it cannot, the owner is the same, and packets are handed over to it.
 //!
 //! A worker looks a packet up in its own table first. On a miss [`owner`] says, from the packet and the services, which worker's
-//! connection it is; if that is another one, the packet goes there over a [`ring`], at most once.
+//! connection it is; if that is another one, the packet goes there over a [`ring`], at most once. After a part of the packets has moved to
+//! another worker, the new owner asks those before it in turn, each once, for connections that it does not know.
 //!
 //! Nothing here knows DPDK: all of it holds for a NIC made of software as well.
 
 pub mod check;
 pub mod classes;
+mod former;
 pub mod note;
 pub mod owner;
 pub mod plan;

@@ -163,21 +163,35 @@ impl Owners {
         }
     }
 
-    /// The other workers that had connections of a packet with this key before the steering was changed, a bit each.
+    /// The next worker to be asked for the connection of a packet with this key, which `owner` owns and does not know: those that had
+    /// such connections before the steering was changed are asked in order of their ids, each once. So this worker, unless it is the
+    /// owner, was asked after all before it.
     #[cold]
-    pub fn formers(&self, port: PortId, service: Option<ServiceKey>, key: &FlowKey) -> u64 {
+    pub fn former(
+        &self,
+        port: PortId,
+        service: Option<ServiceKey>,
+        key: &FlowKey,
+        owner: WorkerId,
+    ) -> Option<WorkerId> {
         let steering = &self.steering;
         let client = |addr, port| steering.former_of_client(Endpoint::new(addr, port));
-        let former = match service.or_else(|| self.deleted_service(key)) {
+        let arrived = || steering.former_of_arrival(port, &Packet::from(key));
+        let (by_client, by_arrival): (&[_], &[_]) = match service
+            .or_else(|| self.deleted_service(key))
+        {
+            // What came before the service had a NAT server stays with who received it.
             Some(service) if self.nat_services.contains(&service) || !steering.shares_out(port) => {
-                // What came before the service had a NAT server stays with who received it.
-                client(key.src, key.src_port) | steering.former_of_arrival(port, &Packet::from(key))
+                (client(key.src, key.src_port), arrived())
             }
-            Some(_) => steering.former_of_arrival(port, &Packet::from(key)),
-            None if self.nat_servers.contains(&key.src) => client(key.dst, key.dst_port),
-            None => 0,
+            Some(_) => (&[], arrived()),
+            None if self.nat_servers.contains(&key.src) => (client(key.dst, key.dst_port), &[]),
+            None => (&[], &[]),
         };
-        former & !(1 << self.id.0)
+        let had = by_client.iter().chain(by_arrival).copied();
+        let to_ask =
+            |worker: &WorkerId| *worker != owner && (self.id == owner || *worker > self.id);
+        had.filter(to_ask).min()
     }
 
     /// How packets come to the workers, and who owns them, as long as nothing else is said.

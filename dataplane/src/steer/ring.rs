@@ -41,12 +41,15 @@ pub enum Errand {
     /// It is finished, and goes out of a port that the one who made it cannot send by.
     Send,
     /// The other had connections like the one that it may be of before the steering was changed. If it has not this one, it asks the
-    /// next such worker, or gives the frame back.
+    /// next such worker, in order of their ids, or gives the frame back.
     Former {
         /// Who owns such connections now.
         owner: WorkerId,
-        /// Who else is to be asked, a bit each.
-        others: u64,
+    },
+    /// The same for what the kernel sent. Whoever is asked last sends it as it is.
+    FormerFromKernel {
+        /// Who owns such connections now.
+        owner: WorkerId,
     },
     /// Nobody that might have had the connection has it: it is the other's own.
     Settled,

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::classes::{FIRST_PORT, PORTS, PortClasses};
+use super::former::Formers;
 use super::plan::{MOST_CLASSES, default_owners};
 use super::rss::{HashTypes, Packet, RssPlan};
 use super::toeplitz::{KEY_LEN, Key, Toeplitz};
@@ -24,14 +25,13 @@ pub enum Spread {
 /// Who owns what. All workers have the same one, read only, and so compute the same owners; a change is a new one.
 ///
 /// Owners are found in one table, by a software hash that is the hardware's where that helps.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Steering {
     workers: u16,
     toeplitz: Arc<Toeplitz>,
     /// The owner of each class of hashes. A power of two of entries.
     owners: Box<[WorkerId]>,
-    /// Who had each class before, a bit for each worker, and may still have connections of it.
-    former: Option<Box<[u64]>>,
+    former: Option<Formers>,
     /// The owner of each class of replies to local addresses. It never changes, so that no port is ever given out twice.
     reply_owners: Box<[WorkerId]>,
     /// Whether replies are hashed by their destination alone.
@@ -110,48 +110,27 @@ impl Steering {
     }
 
     /// The same with other owners of the classes, as many as before, and ports that spread by tables that agree with those. Who
-    /// owned a class until now is asked for its connections from then on. `None` when there are more workers than can be remembered.
+    /// owned a class until now is asked for its connections from then on. `None` when these are more or fewer classes.
     pub fn moved(&self, owners: Vec<WorkerId>, ports: Vec<Spread>) -> Option<Self> {
-        if self.workers > MOST_REMEMBERED || owners.len() != self.owners.len() {
+        if owners.len() != self.owners.len() {
             return None;
         }
-        let before = self.owners.iter().zip(&owners).enumerate();
-        let former = before.map(|(class, (before, now))| {
-            let had = self.former.as_ref().map_or(0, |former| former[class]);
-            (had | 1 << before.0) & !(1 << now.0)
-        });
-        let former: Box<[u64]> = former.collect();
         Some(Self {
-            workers: self.workers,
-            toeplitz: Arc::clone(&self.toeplitz),
-            former: former.iter().any(|had| *had != 0).then_some(former),
+            former: Formers::after_move(self.former.as_ref(), &self.owners, &owners),
             entries: local_entries(self.workers, &self.reply_owners, &owners),
-            reply_owners: self.reply_owners.clone(),
             owners: owners.into(),
-            by_destination: self.by_destination,
             ports,
-            classes: self.classes.clone(),
+            ..self.clone()
         })
     }
 
-    /// The same after these workers have no connection left: nobody asks them any more. `None` if nobody does now.
-    pub fn settled(&self, idle: &[WorkerId]) -> Option<Self> {
+    /// The same after a worker was found to have connections left of these classes only, by number: it is asked for no others any
+    /// more. `None` if that changes nothing.
+    pub fn settled(&self, worker: WorkerId, left: &[bool]) -> Option<Self> {
         let former = self.former.as_ref()?;
-        let idle = idle.iter().fold(0, |bits, worker| bits | 1u64 << worker.0);
-        if former.iter().all(|had| had & idle == 0) {
-            return None;
-        }
-        let left: Box<[u64]> = former.iter().map(|had| had & !idle).collect();
-        Some(Self {
-            workers: self.workers,
-            toeplitz: Arc::clone(&self.toeplitz),
-            former: left.iter().any(|had| *had != 0).then_some(left),
-            entries: self.entries.clone(),
-            reply_owners: self.reply_owners.clone(),
-            owners: self.owners.clone(),
-            by_destination: self.by_destination,
-            ports: self.ports.clone(),
-            classes: self.classes.clone(),
+        former.changes_without(worker, left).then(|| Self {
+            former: former.without(worker, left),
+            ..self.clone()
         })
     }
 
@@ -161,24 +140,31 @@ impl Steering {
         self.former.is_some()
     }
 
-    /// The workers that may still have connections of a client by [`Steering::owner_of_client`], a bit each.
-    pub fn former_of_client(&self, client: Endpoint) -> u64 {
-        self.former_of_hash(self.hash_ends(client, NOBODY))
+    /// The workers that are asked for connections of classes that they had, in order.
+    pub fn formers(&self) -> Vec<WorkerId> {
+        self.former.as_ref().map_or_else(Vec::new, Formers::all)
     }
 
-    /// The workers that packets like this one reached by `port` before, a bit each.
-    pub fn former_of_arrival(&self, port: PortId, packet: &Packet) -> u64 {
+    /// The workers that may still have connections of a client by [`Steering::owner_of_client`], in order.
+    pub fn former_of_client(&self, client: Endpoint) -> &[WorkerId] {
+        self.former_of_class(self.class(self.hash_ends(client, NOBODY)))
+    }
+
+    /// The workers that packets like this one reached by `port` before, in order.
+    pub fn former_of_arrival(&self, port: PortId, packet: &Packet) -> &[WorkerId] {
+        let class = self.class_of_arrival(port, packet);
+        class.map_or(&[], |class| self.former_of_class(class))
+    }
+
+    fn former_of_class(&self, class: usize) -> &[WorkerId] {
+        self.former.as_ref().map_or(&[], |former| former.of(class))
+    }
+
+    fn class_of_arrival(&self, port: PortId, packet: &Packet) -> Option<usize> {
         match self.spread(port) {
-            Spread::Rss(plan) => plan
-                .hash(packet)
-                .map_or(0, |hash| self.former_of_hash(hash)),
-            Spread::One(_) | Spread::Unknown => 0,
+            Spread::Rss(plan) => plan.hash(packet).map(|hash| self.class(hash)),
+            Spread::One(_) | Spread::Unknown => None,
         }
-    }
-
-    fn former_of_hash(&self, hash: u32) -> u64 {
-        let class = hash as usize & (self.owners.len() - 1);
-        self.former.as_ref().map_or(0, |former| former[class])
     }
 
     /// How many workers there are.
@@ -297,7 +283,12 @@ impl Steering {
 
     #[inline]
     fn owner_of_hash(&self, hash: u32) -> WorkerId {
-        self.owners[hash as usize & (self.owners.len() - 1)]
+        self.owners[self.class(hash)]
+    }
+
+    #[inline]
+    fn class(&self, hash: u32) -> usize {
+        hash as usize & (self.owners.len() - 1)
     }
 }
 
@@ -322,9 +313,6 @@ fn local_entries(workers: u16, replies: &[WorkerId], owners: &[WorkerId]) -> Vec
     };
     (0..workers).map(|worker| of(WorkerId(worker))).collect()
 }
-
-/// Workers that fit the bits of a number.
-const MOST_REMEMBERED: u16 = 64;
 
 /// Adds nothing to a hash.
 const NOBODY: Endpoint = Endpoint::new(Ipv4Addr::UNSPECIFIED, 0);
@@ -444,26 +432,35 @@ mod tests {
     #[test]
     fn a_class_that_moved_remembers_who_had_it_until_that_one_has_nothing_left() {
         let client = Endpoint::new(Ipv4Addr::new(198, 51, 100, 7), 4711);
-        let steering = two_sided(3, 128, HashTypes::EVERY_KIND);
-        let before = steering.owner_of_client(client);
-        let to = WorkerId((before.0 + 1) % 3);
-        assert!(!steering.has_moved());
-        assert_eq!(steering.former_of_client(client), 0);
-        let all_to = |to| vec![to; 128];
-        let moved = steering.moved(all_to(to), steering.ports.clone()).unwrap();
-        assert!(moved.has_moved());
-        assert_eq!(moved.owner_of_client(client), to);
-        assert_eq!(moved.former_of_client(client), 1 << before.0);
-        // Back again: now the other one is asked.
-        let back = moved.moved(all_to(before), moved.ports.clone()).unwrap();
-        assert_eq!(back.former_of_client(client) & 1 << before.0, 0);
-        assert_ne!(back.former_of_client(client) & 1 << to.0, 0);
-        let settled = back.settled(&[to]).unwrap();
-        assert_eq!(settled.former_of_client(client) & 1 << to.0, 0);
-        assert!(settled.settled(&[to]).is_none());
-        let settled = back.settled(&[0, 1, 2].map(WorkerId)).unwrap();
-        assert!(!settled.has_moved());
-        assert!(steering.moved(vec![to; 64], Vec::new()).is_none());
+        for workers in [3, 100] {
+            let steering = two_sided(workers, 128, HashTypes::EVERY_KIND);
+            let before = steering.owner_of_client(client);
+            let to = WorkerId((before.0 + 1) % workers);
+            assert!(!steering.has_moved());
+            assert_eq!(steering.former_of_client(client), []);
+            let all_to = |to| vec![to; 128];
+            let moved = steering.moved(all_to(to), steering.ports.clone()).unwrap();
+            assert!(moved.has_moved());
+            assert_eq!(moved.owner_of_client(client), to);
+            assert_eq!(moved.former_of_client(client), [before]);
+            assert_eq!(moved.formers().len(), usize::from(workers) - 1);
+            // Back again: now the other one is asked.
+            let back = moved.moved(all_to(before), moved.ports.clone()).unwrap();
+            assert_eq!(back.former_of_client(client), [to]);
+            // It has connections of this class only, and then of none.
+            let class = back.class(back.hash_ends(client, NOBODY));
+            let left: Vec<bool> = (0..128).map(|other| other == class).collect();
+            let still = back.settled(to, &left).unwrap();
+            assert_eq!(still.former_of_client(client), [to]);
+            assert!(still.settled(to, &left).is_none());
+            let gone = still.settled(to, &[false; 128]).unwrap();
+            assert_eq!(gone.former_of_client(client), []);
+            let settled = gone.formers().into_iter().fold(gone, |steering, worker| {
+                steering.settled(worker, &[false; 128]).unwrap()
+            });
+            assert!(!settled.has_moved());
+            assert!(steering.moved(vec![to; 64], Vec::new()).is_none());
+        }
     }
 
     #[test]

@@ -164,11 +164,16 @@ impl Team {
 
     /// The kernel sends an IP packet out of a port, by the first worker's ring.
     pub(crate) fn kernel_sends(&mut self, side: PortId, packet: &[u8]) -> Vec<Sent> {
+        self.kernel_sends_by(0, side, packet)
+    }
+
+    /// The same by the ring of worker `by`.
+    pub(crate) fn kernel_sends_by(&mut self, by: usize, side: PortId, packet: &[u8]) -> Vec<Sent> {
         let frame = ethernet(mac_of(CLIENT), packet);
         let mut made = crate::port::TestFrame::new(&[]);
         assert!(made.push_back(frame.len()));
         made.bytes_mut().copy_from_slice(&frame);
-        let kernel = &mut self.workers[0].kernel[usize::from(side.0)];
+        let kernel = &mut self.workers[by].kernel[usize::from(side.0)];
         kernel.to_worker.push(made).unwrap();
         self.settle();
         self.sent()
