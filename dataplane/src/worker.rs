@@ -3,22 +3,20 @@
 //! A [`Worker`] owns its queues, its connections and its view of the services; nobody else touches them. The caller
 //! pins the thread, reads the TSC and calls [`Worker::poll`] again and again.
 
+mod survey;
+
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use rtrb::{Consumer, Producer};
 
-use crate::command::{Command, ConnRow, ConnSlice, Envelope, Event, PortId, ServiceEdit, WorkerId};
-use crate::conn::state::{State, StateName};
-use crate::conn::template::Template;
-use crate::conn::{Conn, ConnTable, Endpoint};
+use crate::command::{Command, ConnSlice, Envelope, Event, PortId, ServiceEdit, WorkerId};
+use crate::conn::ConnTable;
 use crate::egress::{Fib, Hops, Lanes, Neighbours};
 use crate::forward::{ErrorBudget, Forwarder};
 use crate::io::{Burst, Port};
 use crate::pipeline::Pipeline;
 use crate::punt::WorkerPunt;
-use crate::service::Protocol;
 use crate::stats::WorkerCells;
 use crate::steer::owner::Owners;
 use crate::steer::ring::Peers;
@@ -26,9 +24,6 @@ use crate::time::{TickRate, Ticks};
 
 /// Commands applied in one turn, so that a flood of changes does not hold packets up.
 const COMMANDS: usize = 64;
-
-/// Places of the connection table looked at for a listing in one turn.
-const SCAN: usize = 512;
 
 /// Sizes and constants of a worker, fixed at start.
 #[derive(Clone, Copy, Debug)]
@@ -264,109 +259,5 @@ impl<P: Port> Worker<P> {
             // Once in 65,535 changes of routes: the numbers that tell old from new begin anew.
             self.pipeline.table.forget_hops();
         }
-    }
-
-    /// Goes on with the oldest listing for a bounded number of places; sends it off when it is full or at the end. Templates
-    /// come after the connections, as places beyond theirs.
-    fn list_connections(&mut self) -> bool {
-        let Some(slice) = self.listings.front_mut() else {
-            return false;
-        };
-        let Self {
-            pipeline, config, ..
-        } = self;
-        let connections = pipeline.table.capacity();
-        // Whatever a client made up as a cursor, past the end is the end.
-        let last = connections + pipeline.templates.capacity();
-        let mut place = slice.cursor.map_or(0, |at| at.min(last as u64) as usize);
-        let end = place + SCAN;
-        let mut done = slice.rows.len() >= slice.rows.capacity();
-        while !done && place < end {
-            let found = if place < connections {
-                let scanned = pipeline.table.scan(place, end - place);
-                scanned.map(|(conn, next)| {
-                    (
-                        conn.map(|conn| row(conn, pipeline.expires_ms(conn), config.id)),
-                        next,
-                    )
-                })
-            } else {
-                let scanned = pipeline.templates.scan(place - connections, end - place);
-                scanned.map(|(template, next)| {
-                    let row = template.map(|(_, template)| {
-                        template_row(template, pipeline.template_expires_ms(template), config.id)
-                    });
-                    (row, connections + next)
-                })
-            };
-            let Some((row, next)) = found else {
-                slice.cursor = None;
-                return self.send_listing();
-            };
-            place = next;
-            if let Some(row) = row.filter(|row| slice.filter.matches(row)) {
-                slice.rows.push(row);
-                done = slice.rows.len() >= slice.rows.capacity();
-            }
-        }
-        slice.cursor = Some(place as u64);
-        if done { self.send_listing() } else { true }
-    }
-
-    fn send_listing(&mut self) -> bool {
-        if let Some(slice) = self.listings.pop_front()
-            && let Err(rtrb::PushError::Full(Event::Connections(slice))) = self
-                .pipeline
-                .forwarder
-                .events
-                .push(Event::Connections(slice))
-        {
-            self.listings.push_front(slice);
-        }
-        true
-    }
-}
-
-fn pair(endpoint: Endpoint) -> (Ipv4Addr, u16) {
-    (endpoint.addr, endpoint.port)
-}
-
-fn row(conn: &Conn, expires_ms: u64, worker: WorkerId) -> ConnRow {
-    let protocol = conn.protocol();
-    ConnRow {
-        protocol: Some(protocol),
-        template: false,
-        client: pair(conn.client()),
-        virtual_addr: pair(conn.virtual_endpoint()),
-        server: pair(conn.server()),
-        local: conn.local().map(pair),
-        method: conn.method(),
-        state: if protocol == Protocol::Udp {
-            StateName::Udp
-        } else {
-            StateName::Of(conn.state)
-        },
-        expires_ms,
-        worker,
-    }
-}
-
-fn template_row(template: &Template, expires_ms: u64, worker: WorkerId) -> ConnRow {
-    let key = template.key();
-    ConnRow {
-        protocol: key.protocol,
-        template: true,
-        client: (key.client, 0),
-        virtual_addr: (key.vaddr, key.vport),
-        server: pair(template.server()),
-        local: None,
-        method: template.method(),
-        state: if template.assured() {
-            StateName::Assured
-        } else {
-            StateName::Of(State::None)
-        },
-        expires_ms,
-        worker,
     }
 }
