@@ -281,6 +281,7 @@ impl FakeDaemon {
             "rss_table_list" => write(&RssTable {
                 owners: vec![0, 1, 1, 1, 0],
                 moving: true,
+                left: Some(12),
             }),
             "rss_table_set" => {
                 let asked: RssTableSet = read(params)?;

@@ -75,6 +75,9 @@ pub enum Command {
     Settings(Arc<Settings>),
     /// Fill the slice with connections and send it back as [`Event::Connections`].
     ListConnections(Box<ConnSlice>),
+    /// Count the connections of classes of hashes that the worker had before they moved, and send the census back as
+    /// [`Event::Counted`].
+    CountMoved(Box<Census>),
 }
 
 /// What was done to a service.
@@ -116,6 +119,31 @@ pub enum Event {
     },
     /// The answer to [`Command::ListConnections`].
     Connections(Box<ConnSlice>),
+    /// The answer to [`Command::CountMoved`].
+    Counted(Box<Census>),
+}
+
+/// What a worker has left of classes of hashes that are others' since the steering was changed. Control allocates it, the worker fills
+/// it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Chosen by control, to tell answers apart.
+    pub round: u64,
+    /// Connections of such classes; 0 at first.
+    pub connections: u64,
+    /// By class, whether there are any; `false` at first.
+    pub classes: Box<[bool]>,
+}
+
+impl Census {
+    /// Of so many classes, with nothing counted.
+    pub fn new(round: u64, classes: usize) -> Self {
+        Self {
+            round,
+            connections: 0,
+            classes: vec![false; classes].into(),
+        }
+    }
 }
 
 /// A bounded piece of a worker's connection table. Control allocates it, the worker fills it.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rtrb::{Consumer, Producer};
 
-use crate::command::{Command, ConnSlice, Envelope, Event, PortId, ServiceEdit, WorkerId};
+use crate::command::{Command, Envelope, Event, PortId, ServiceEdit, WorkerId};
 use crate::conn::ConnTable;
 use crate::egress::{Fib, Hops, Lanes, Neighbours};
 use crate::forward::{ErrorBudget, Forwarder};
@@ -21,6 +21,7 @@ use crate::stats::WorkerCells;
 use crate::steer::owner::Owners;
 use crate::steer::ring::Peers;
 use crate::time::{TickRate, Ticks};
+use survey::Survey;
 
 /// Commands applied in one turn, so that a flood of changes does not hold packets up.
 const COMMANDS: usize = 64;
@@ -68,7 +69,7 @@ pub struct Worker<P: Port> {
     commands: Consumer<Envelope>,
     cells: Arc<WorkerCells>,
     burst: Burst<P::Frame>,
-    listings: VecDeque<Box<ConnSlice>>,
+    surveys: VecDeque<Survey>,
     turns: u64,
     was_busy: bool,
     /// It is not alone.
@@ -119,7 +120,7 @@ impl<P: Port> Worker<P> {
             commands,
             cells,
             burst: Burst::new(),
-            listings: VecDeque::new(),
+            surveys: VecDeque::new(),
             turns: 0,
             was_busy: false,
             beside_others,
@@ -166,7 +167,7 @@ impl<P: Port> Worker<P> {
         self.pipeline.forwarder.give_up_waiting();
         self.pipeline.forwarder.report_neighbours();
         self.pipeline.forwarder.lanes.flush();
-        busy |= self.list_connections();
+        busy |= !self.surveys.is_empty() && self.survey();
         self.publish(busy);
         self.was_busy = busy;
         busy
@@ -251,7 +252,11 @@ impl<P: Port> Worker<P> {
             }
             Command::Settings(settings) => self.pipeline.set_settings(settings),
             Command::ListConnections(slice) => {
-                self.listings.push_back(slice);
+                self.surveys.push_back(Survey::List(slice));
+                false
+            }
+            Command::CountMoved(census) => {
+                self.surveys.push_back(Survey::Count(census, 0));
                 false
             }
         };

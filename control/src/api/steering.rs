@@ -34,4 +34,7 @@ pub struct RssTable {
     pub owners: Vec<u16>,
     /// Whether workers are still asked for connections of entries that they had before.
     pub moving: bool,
+    /// How many such connections there were when the workers last counted them; not there before they have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<u64>,
 }

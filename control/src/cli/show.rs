@@ -168,9 +168,13 @@ pub(super) fn rss_table(
     }
     columns.print(out, "")?;
     if table.moving {
+        let count = table
+            .left
+            .map(|left| format!("{left} "))
+            .unwrap_or_default();
         writeln!(
             out,
-            "connections of entries that moved are still with the workers that had them"
+            "{count}connections of entries that moved are still with the workers that had them"
         )?;
     }
     Ok(())

@@ -221,6 +221,7 @@ impl Controller {
                     self.listings
                         .answered(worker, &slice, self.now, &mut self.publisher);
                 }
+                Event::Counted(census) => self.counted(worker, &census),
             }
         }
     }

@@ -3,11 +3,11 @@
 //! A move goes to the workers first. Once all know who had what, the NICs are told; until then a packet arrives where it
 //! did, and is where it belongs or is handed over.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_dataplane::command::{PortId, WorkerId};
+use sluice_dataplane::command::{Census, Command, PortId, WorkerId};
 use sluice_dataplane::steer::plan::{default_owners, fill_table};
 use sluice_dataplane::steer::{RssPlan, Spread, Steering};
 use tracing::{info, warn};
@@ -22,14 +22,23 @@ type Program = dyn FnMut(PortId, &[u16]) -> Result<(), String> + Send;
 /// How long after a move nothing arrives as before any more, whatever waits in queues.
 const SETTLE_AFTER: Duration = Duration::from_secs(10);
 
+/// How often workers count what they have left.
+const CENSUS_PERIOD: Duration = Duration::from_secs(10);
+
 /// Tables on their way to the NICs.
 #[derive(Default)]
 pub(super) struct Tables {
     program: Option<Box<Program>>,
     /// With the revision that all workers must have applied first.
     waiting: VecDeque<(u64, PortId, Vec<u16>)>,
-    /// When entries were last moved.
+    /// When all knew of the last move, as far as that is known.
     moved: Duration,
+    /// The revision of the last move, which also tells answers of workers apart.
+    revision: u64,
+    /// When workers are next asked what they have left of what moved.
+    next_census: Duration,
+    /// By worker, the connections that it had left when it was last asked.
+    left: BTreeMap<u16, u64>,
 }
 
 impl Controller {
@@ -48,6 +57,7 @@ impl Controller {
                 steering.owners().iter().map(|owner| owner.0).collect()
             }),
             moving: steering.is_some_and(|steering| steering.has_moved()),
+            left: (!self.tables.left.is_empty()).then(|| self.tables.left.values().sum()),
         }
     }
 
@@ -75,6 +85,8 @@ impl Controller {
             .map(|(port, table)| (revision, port, table));
         self.tables.waiting.extend(waiting);
         self.tables.moved = self.now;
+        self.tables.revision = revision;
+        self.tables.left.clear();
         info!(revision, who = %peer, "rss_table_set {request:?}");
         Ok(revision)
     }
@@ -101,25 +113,39 @@ impl Controller {
         }
     }
 
-    /// Asks nobody any more who has no connections left. Not at once after a move: packets may still arrive as before it.
+    /// Has workers count what they have left of what moved away from them. Not at once after a move: packets may still arrive, and
+    /// connections begin, as before it.
     pub(super) fn settle_moves(&mut self) {
-        if self.now < self.tables.moved + SETTLE_AFTER || !self.tables.waiting.is_empty() {
+        if self.publisher.applied() < self.tables.revision || !self.tables.waiting.is_empty() {
+            self.tables.moved = self.now;
+        }
+        if self.now < (self.tables.moved + SETTLE_AFTER).max(self.tables.next_census) {
             return;
         }
-        let Some(steering) = self
-            .network
-            .steering()
-            .filter(|steering| steering.has_moved())
-        else {
+        let moving = self.network.steering();
+        let Some(steering) = moving.filter(|steering| steering.has_moved()) else {
             return;
         };
-        let none_left = vec![false; steering.owners().len()];
-        let cells = self.publisher.cells().zip(0..);
-        let idle = cells.filter(|(cells, _)| cells.connections.read() == 0);
-        let settled = idle.fold(None, |known: Option<Steering>, (_, worker)| {
-            let steering = known.as_ref().unwrap_or(steering);
-            steering.settled(WorkerId(worker), &none_left).or(known)
-        });
+        self.tables.next_census = self.now + CENSUS_PERIOD;
+        for worker in steering.formers() {
+            let census = Census::new(self.tables.revision, steering.owners().len());
+            self.publisher
+                .ask(worker, Command::CountMoved(Box::new(census)));
+        }
+    }
+
+    /// A worker has counted: it is asked no more for classes of which it has nothing left.
+    pub(super) fn counted(&mut self, worker: WorkerId, census: &Census) {
+        if census.round != self.tables.revision {
+            // Of before another move.
+            return;
+        }
+        match census.connections {
+            0 => self.tables.left.remove(&worker.0),
+            left => self.tables.left.insert(worker.0, left),
+        };
+        let steering = self.network.steering();
+        let settled = steering.and_then(|steering| steering.settled(worker, &census.classes));
         if let Some(settled) = settled {
             self.steer(Arc::new(settled));
         }

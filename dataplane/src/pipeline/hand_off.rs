@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::{Arrival, Pipeline};
-use crate::command::{PortId, ServiceEdit, WorkerId};
-use crate::conn::FlowKey;
+use crate::command::{Census, PortId, ServiceEdit, WorkerId};
+use crate::conn::{Conn, FlowKey};
 use crate::io::{BURST, Burst, Port};
 use crate::service::{ServiceKey, ServiceSpec};
 use crate::steer::ring::{Errand, Origin};
@@ -20,6 +20,11 @@ impl<P: Port> Pipeline<P> {
     /// Packets come to the workers in another way from now on.
     pub(crate) fn steer(&mut self, steering: Arc<Steering>) {
         self.owners.steer(steering);
+    }
+
+    /// Counts a connection if packets of it are another worker's since they moved.
+    pub(crate) fn count_moved(&self, conn: &Conn, census: &mut Census) {
+        self.owners.count_moved(conn, census);
     }
 
     /// The other worker that a packet with this key belongs to, of which no connection here is. `None` for a packet that was handed

@@ -19,9 +19,9 @@ use hashbrown::HashSet;
 
 use super::classes::FIRST_PORT;
 use super::{Packet, Steering};
-use crate::command::{PortId, ServiceEdit, WorkerId};
+use crate::command::{Census, PortId, ServiceEdit, WorkerId};
 use crate::conn::template::TemplateKey;
-use crate::conn::{Endpoint, FlowKey};
+use crate::conn::{Conn, Endpoint, Ends, FlowKey};
 use crate::service::{Method, RealServerSpec, ServiceKey, ServiceSpec};
 
 /// What one worker knows of who owns what. All workers that were told the same services say the same.
@@ -192,6 +192,31 @@ impl Owners {
         let to_ask =
             |worker: &WorkerId| *worker != owner && (self.id == owner || *worker > self.id);
         had.filter(to_ask).min()
+    }
+
+    /// Counts a connection that this worker has if packets of it are another one's since they moved: those that [`Owners::former`]
+    /// has come here.
+    pub fn count_moved(&self, conn: &Conn, census: &mut Census) {
+        let key = Ends::new(conn.client(), conn.virtual_endpoint()).key(conn.protocol());
+        let (steering, packet) = (&self.steering, Packet::from(&key));
+        let nat = conn.method() == Method::Nat;
+        let by_client = nat
+            || steering.ports().any(|port| !steering.shares_out(port))
+            // A service of a mark, or of another port, may have NAT servers.
+            || self.deleted_service(&key).is_none_or(|service| self.nat_services.contains(&service));
+        let client = by_client.then(|| steering.class_of_client(conn.client()));
+        let arrivals = steering.ports().filter(|_| !nat);
+        let arrivals = arrivals.filter_map(|port| steering.class_of_arrival(port, &packet));
+        let mut moved = false;
+        for class in client.into_iter().chain(arrivals) {
+            if steering.former_of_class(class).contains(&self.id)
+                && let Some(left) = census.classes.get_mut(class)
+            {
+                *left = true;
+                moved = true;
+            }
+        }
+        census.connections += u64::from(moved);
     }
 
     /// How packets come to the workers, and who owns them, as long as nothing else is said.

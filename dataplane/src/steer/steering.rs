@@ -147,7 +147,7 @@ impl Steering {
 
     /// The workers that may still have connections of a client by [`Steering::owner_of_client`], in order.
     pub fn former_of_client(&self, client: Endpoint) -> &[WorkerId] {
-        self.former_of_class(self.class(self.hash_ends(client, NOBODY)))
+        self.former_of_class(self.class_of_client(client))
     }
 
     /// The workers that packets like this one reached by `port` before, in order.
@@ -156,15 +156,23 @@ impl Steering {
         class.map_or(&[], |class| self.former_of_class(class))
     }
 
-    fn former_of_class(&self, class: usize) -> &[WorkerId] {
-        self.former.as_ref().map_or(&[], |former| former.of(class))
+    /// The class by which [`Steering::owner_of_client`] goes, by number.
+    #[inline]
+    pub(super) fn class_of_client(&self, client: Endpoint) -> usize {
+        self.class(self.hash_ends(client, NOBODY))
     }
 
-    fn class_of_arrival(&self, port: PortId, packet: &Packet) -> Option<usize> {
+    /// The class of packets that come in on `port`, if they are spread by classes.
+    pub(super) fn class_of_arrival(&self, port: PortId, packet: &Packet) -> Option<usize> {
         match self.spread(port) {
             Spread::Rss(plan) => plan.hash(packet).map(|hash| self.class(hash)),
             Spread::One(_) | Spread::Unknown => None,
         }
+    }
+
+    /// The workers that are asked for connections of a class, in order.
+    pub(super) fn former_of_class(&self, class: usize) -> &[WorkerId] {
+        self.former.as_ref().map_or(&[], |former| former.of(class))
     }
 
     /// How many workers there are.
@@ -212,7 +220,7 @@ impl Steering {
     /// fields that both directions carry unchanged.
     #[inline]
     pub fn owner_of_client(&self, client: Endpoint) -> WorkerId {
-        self.owner_of_hash(self.hash_ends(client, NOBODY))
+        self.owners[self.class_of_client(client)]
     }
 
     /// The worker that owns the connection of FULLNAT whose server answers from `server` to `local`.
@@ -448,7 +456,7 @@ mod tests {
             let back = moved.moved(all_to(before), moved.ports.clone()).unwrap();
             assert_eq!(back.former_of_client(client), [to]);
             // It has connections of this class only, and then of none.
-            let class = back.class(back.hash_ends(client, NOBODY));
+            let class = back.class_of_client(client);
             let left: Vec<bool> = (0..128).map(|other| other == class).collect();
             let still = back.settled(to, &left).unwrap();
             assert_eq!(still.former_of_client(client), [to]);

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::Worker;
-use crate::command::{ConnRow, Event, WorkerId};
+use crate::command::{Census, ConnRow, ConnSlice, Event, WorkerId};
 use crate::conn::state::{State, StateName};
 use crate::conn::template::Template;
 use crate::conn::{Conn, Endpoint};
@@ -13,11 +13,34 @@ use crate::service::Protocol;
 /// Places of the connection table looked at for a listing in one turn.
 const SCAN: usize = 512;
 
+/// Places looked at in one turn to count connections of classes that moved, which takes hashes of each.
+const COUNTED: usize = 128;
+
+/// Something that control wants to know of the table.
+#[derive(Debug)]
+pub(super) enum Survey {
+    /// Which connections there are.
+    List(Box<ConnSlice>),
+    /// How many are left of what moved; and the place to go on at.
+    Count(Box<Census>, usize),
+}
+
 impl<P: Port> Worker<P> {
+    /// Goes on with the oldest survey. Returns whether there is any.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn survey(&mut self) -> bool {
+        match self.surveys.front() {
+            Some(Survey::List(_)) => self.list_connections(),
+            Some(Survey::Count(..)) => self.count_moved(),
+            None => false,
+        }
+    }
+
     /// Goes on with the oldest listing for a bounded number of places; sends it off when it is full or at the end. Templates
     /// come after the connections, as places beyond theirs.
-    pub(super) fn list_connections(&mut self) -> bool {
-        let Some(slice) = self.listings.front_mut() else {
+    fn list_connections(&mut self) -> bool {
+        let Some(Survey::List(slice)) = self.surveys.front_mut() else {
             return false;
         };
         let Self {
@@ -49,7 +72,7 @@ impl<P: Port> Worker<P> {
             };
             let Some((row, next)) = found else {
                 slice.cursor = None;
-                return self.send_listing();
+                return self.send_survey();
             };
             place = next;
             if let Some(row) = row.filter(|row| slice.filter.matches(row)) {
@@ -58,18 +81,37 @@ impl<P: Port> Worker<P> {
             }
         }
         slice.cursor = Some(place as u64);
-        if done { self.send_listing() } else { true }
+        if done { self.send_survey() } else { true }
     }
 
-    fn send_listing(&mut self) -> bool {
-        if let Some(slice) = self.listings.pop_front()
-            && let Err(rtrb::PushError::Full(Event::Connections(slice))) = self
-                .pipeline
-                .forwarder
-                .events
-                .push(Event::Connections(slice))
-        {
-            self.listings.push_front(slice);
+    /// Counts on, and sends the census off at the end of the table.
+    fn count_moved(&mut self) -> bool {
+        let Some(Survey::Count(census, place)) = self.surveys.front_mut() else {
+            return false;
+        };
+        let end = place.saturating_add(COUNTED);
+        while *place < end {
+            let Some((conn, next)) = self.pipeline.table.scan(*place, end - *place) else {
+                return self.send_survey();
+            };
+            if let Some(conn) = conn {
+                self.pipeline.count_moved(conn, census);
+            }
+            *place = next;
+        }
+        true
+    }
+
+    /// Sends the oldest survey off, if control has room for it.
+    fn send_survey(&mut self) -> bool {
+        let room = self.pipeline.forwarder.events.slots() > 0;
+        let event = match self.surveys.pop_front_if(|_| room) {
+            Some(Survey::List(slice)) => Event::Connections(slice),
+            Some(Survey::Count(census, _)) => Event::Counted(census),
+            None => return true,
+        };
+        if self.pipeline.forwarder.events.push(event).is_err() {
+            unreachable!("nobody else takes the room");
         }
         true
     }

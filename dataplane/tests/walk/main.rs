@@ -11,6 +11,7 @@ mod defences;
 mod endurance;
 mod hand_off;
 mod methods;
+mod moves;
 mod no_allocation;
 mod openings;
 mod persistence;

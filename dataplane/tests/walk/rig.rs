@@ -6,8 +6,8 @@ use std::sync::Arc;
 use etherparse::{PacketBuilder, SlicedPacket, TcpHeader};
 use rtrb::{Consumer, Producer, RingBuffer};
 use sluice_dataplane::command::{
-    Command, ConnFilter, ConnRow, ConnSlice, Envelope, Event, PortId, ServiceEdit, Settings,
-    WorkerId,
+    Census, Command, ConnFilter, ConnRow, ConnSlice, Envelope, Event, PortId, ServiceEdit,
+    Settings, WorkerId,
 };
 use sluice_dataplane::conn::state::StateName;
 use sluice_dataplane::drop_reason::DropReason;
@@ -330,22 +330,33 @@ impl Rig {
                 rows: Vec::with_capacity(2),
             };
             self.command(Command::ListConnections(Box::new(slice)));
-            let mut answers = self.events().into_iter();
-            cursor = loop {
-                match answers.next() {
-                    Some(Event::Connections(slice)) => {
-                        rows.extend(slice.rows);
-                        break slice.cursor;
-                    }
-                    Some(_) => {}
-                    None => {
-                        self.poll();
-                        answers = self.events().into_iter();
-                    }
-                }
-            };
+            let slice = self.answer(|event| match event {
+                Event::Connections(slice) => Some(slice),
+                _ => None,
+            });
+            rows.extend(slice.rows);
+            cursor = slice.cursor;
         }
         rows
+    }
+
+    /// What this worker has left of so many classes that may have moved.
+    pub(crate) fn census(&mut self, classes: usize) -> Box<Census> {
+        self.command(Command::CountMoved(Box::new(Census::new(1, classes))));
+        self.answer(|event| match event {
+            Event::Counted(census) => Some(census),
+            _ => None,
+        })
+    }
+
+    /// Turns the worker until it has answered.
+    fn answer<T>(&mut self, wanted: impl Fn(Event) -> Option<T>) -> T {
+        loop {
+            if let Some(answer) = self.events().into_iter().find_map(&wanted) {
+                return answer;
+            }
+            self.poll();
+        }
     }
 }
 

@@ -96,14 +96,47 @@ impl Team {
 
     /// From now on worker `to` has what worker `from` had.
     pub(crate) fn move_all(&mut self, steering: &Steering, from: u16, to: u16) -> Arc<Steering> {
-        let workers = self.workers.len() as u16;
-        let owners = steering.owners().iter().map(|owner| match owner.0 {
-            owner if owner == from => WorkerId(to),
-            owner => WorkerId(owner),
-        });
-        let owners: Vec<WorkerId> = owners.collect();
-        let spreads = spreads(workers, HashTypes::EVERY_KIND, &owners);
+        self.move_where(steering, |_, owner| {
+            if owner == WorkerId(from) {
+                WorkerId(to)
+            } else {
+                owner
+            }
+        })
+    }
+
+    /// From now on each entry's owner is what `owner` says of its number and its owner until now.
+    pub(crate) fn move_where(
+        &mut self,
+        steering: &Steering,
+        owner: impl Fn(usize, WorkerId) -> WorkerId,
+    ) -> Arc<Steering> {
+        let before = steering.owners().iter().enumerate();
+        let owners: Vec<WorkerId> = before
+            .map(|(entry, before)| owner(entry, *before))
+            .collect();
+        let spreads = Self::spreads(steering, &owners);
         self.steer(steering.moved(owners, spreads).unwrap())
+    }
+
+    /// Ports whose tables say this.
+    pub(crate) fn spreads(steering: &Steering, owners: &[WorkerId]) -> Vec<Spread> {
+        spreads(steering.workers(), HashTypes::EVERY_KIND, owners)
+    }
+
+    /// Has all former owners count what they have left, and tells all workers what follows from it, if anything does.
+    pub(crate) fn settle_moves(&mut self, steering: &Steering) -> Option<Arc<Steering>> {
+        let classes = steering.owners().len();
+        let settled =
+            steering
+                .formers()
+                .into_iter()
+                .fold(None, |known: Option<Steering>, former| {
+                    let census = self.workers[usize::from(former.0)].census(classes);
+                    let steering = known.as_ref().unwrap_or(steering);
+                    steering.settled(former, &census.classes).or(known)
+                });
+        settled.map(|settled| self.steer(settled))
     }
 
     fn steer(&mut self, steering: Steering) -> Arc<Steering> {

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use serde_json::json;
-use sluice_dataplane::command::{ConnRow, ConnSlice, PortId, WorkerId};
+use sluice_dataplane::command::{Census, ConnRow, ConnSlice, PortId, WorkerId};
 use sluice_dataplane::conn::state::{State, StateName};
 use sluice_dataplane::egress::{Fib, Mac, Route};
 use sluice_dataplane::service::{Method, Protocol, ServiceSpec};
@@ -22,20 +22,41 @@ struct Crew {
     channels: Vec<WorkerChannels>,
     seen: Vec<Command>,
     table: u64,
+    /// Connections left, by class that moved.
+    moved: Vec<u64>,
+    /// Censuses so far.
+    asked: usize,
+}
+
+/// A worker with so many connections left of each class.
+fn count(mut census: Census, left: &[u64]) -> Box<Census> {
+    census.connections = left.iter().sum();
+    for (class, left) in census.classes.iter_mut().zip(left) {
+        *class = *left > 0;
+    }
+    Box::new(census)
 }
 
 impl Crew {
     fn turn(&mut self) {
         for (id, worker) in (0..).zip(&mut self.channels) {
             while let Ok(envelope) = worker.commands.pop() {
-                if let Command::ListConnections(slice) = envelope.command {
-                    let answer = list(*slice, WorkerId(id), self.table);
-                    worker
-                        .events
-                        .push(Event::Connections(Box::new(answer)))
-                        .unwrap();
-                } else {
-                    self.seen.push(envelope.command);
+                let event = match envelope.command {
+                    Command::ListConnections(slice) => {
+                        let answer = list(*slice, WorkerId(id), self.table);
+                        Some(Event::Connections(Box::new(answer)))
+                    }
+                    Command::CountMoved(census) => {
+                        self.asked += 1;
+                        Some(Event::Counted(count(*census, &self.moved)))
+                    }
+                    command => {
+                        self.seen.push(command);
+                        None
+                    }
+                };
+                if let Some(event) = event {
+                    worker.events.push(event).unwrap();
                 }
                 if !envelope.more {
                     worker.cells.set_applied(envelope.revision);
@@ -102,6 +123,8 @@ fn rig_with(workers: usize, limits: Limits, statics: Statics) -> (Controller, Cr
         channels,
         seen: Vec::new(),
         table: 0,
+        moved: Vec::new(),
+        asked: 0,
     };
     (controller, crew)
 }

@@ -59,29 +59,66 @@ fn a_nic_is_told_when_all_workers_know() {
     assert_eq!(table, json!({"owners": [1, 1, 1, 1], "moving": true}));
 }
 
-#[test]
-fn who_has_no_connection_left_is_asked_no_more() {
-    let (mut rig, _) = steered();
-    let cells = rig.1.channels[0].cells.clone();
-    cells.connections.set(3);
-    ok(
-        &mut rig,
-        "rss_table_set",
-        json!({"give": {"entries": [0], "worker": 1}}),
-    );
-    let moving = |rig: &mut _| ok(rig, "rss_table_list", json!({}))["moving"].clone();
-    rig.0.tick(Duration::from_secs(20));
-    assert_eq!(moving(&mut rig), true);
-    cells.connections.set(0);
-    rig.0.tick(Duration::from_secs(40));
-    assert_eq!(moving(&mut rig), false);
+/// Lets time pass and the workers do what is asked of them.
+fn at(rig: &mut (Controller, Crew), seconds: u64) -> Value {
+    rig.0.tick(Duration::from_secs(seconds));
     rig.1.turn();
+    rig.0.progress();
+    rig.1.turn();
+    ok(rig, "rss_table_list", json!({}))
+}
+
+#[test]
+fn who_has_nothing_left_of_an_entry_is_asked_for_it_no_more() {
+    let (mut rig, _) = steered();
+    // Entries 0 and 2 move, and worker 0 has many connections of others.
+    rig.1.channels[0].cells.connections.set(1000);
+    ok(&mut rig, "rss_table_set", json!({"drain": 0}));
+    rig.1.moved = vec![3, 0, 2, 0];
+    let owners = json!([1, 1, 1, 1]);
+    let moving = |left: u64| json!({"owners": owners, "moving": true, "left": left});
+    assert_eq!(at(&mut rig, 5), json!({"owners": owners, "moving": true}));
+    assert_eq!(rig.1.asked, 0, "packets may still arrive as before");
+    assert_eq!(at(&mut rig, 20), moving(5));
+    rig.1.moved = vec![0, 0, 2, 0];
+    assert_eq!(at(&mut rig, 40), moving(2));
+    assert_eq!(told(&rig.1).formers(), [WorkerId(0)]);
+    rig.1.moved = vec![0; 4];
+    assert_eq!(at(&mut rig, 60), json!({"owners": owners, "moving": false}));
     assert!(!told(&rig.1).has_moved());
-    assert_eq!(
-        told(&rig.1).owners()[0],
-        WorkerId(1),
-        "the entry stays moved"
-    );
+    assert_eq!(told(&rig.1).owners(), [WorkerId(1); 4], "they stay moved");
+    assert_eq!(rig.1.asked, 3, "of worker 0 alone");
+    at(&mut rig, 80);
+    assert_eq!(rig.1.asked, 3, "and no more");
+}
+
+#[test]
+fn an_answer_of_before_another_move_says_nothing() {
+    let (mut rig, _) = steered();
+    ok(&mut rig, "rss_table_set", json!({"drain": 0}));
+    rig.0.tick(Duration::from_secs(20));
+    // The worker counts, and before its answer is read, more moves.
+    rig.1.turn();
+    ok(&mut rig, "rss_table_set", json!({"drain": 1}));
+    let table = ok(&mut rig, "rss_table_list", json!({}));
+    assert_eq!(table["moving"], true);
+    assert_eq!(told(&rig.1).formers(), [WorkerId(1)]);
+}
+
+#[test]
+fn nobody_is_forgotten_while_a_worker_has_yet_to_hear_of_the_move() {
+    let (mut rig, _) = steered();
+    rig.0
+        .handle("rss_table_set", json!({"drain": 0}), &Peer::Inside("test"));
+    for seconds in [20, 40, 60] {
+        rig.0.tick(Duration::from_secs(seconds));
+    }
+    rig.1.turn();
+    assert_eq!(rig.1.asked, 0);
+    rig.0.tick(Duration::from_secs(65));
+    rig.1.turn();
+    assert_eq!(rig.1.asked, 0, "it has known for a moment");
+    assert_eq!(at(&mut rig, 80)["moving"], false);
 }
 
 #[test]
