@@ -130,6 +130,20 @@ impl Delta {
     }
 }
 
+impl Delta {
+    /// What translating back adds: the negative in one's complement, where all ones are also nothing.
+    fn back(self) -> Self {
+        let back = |sum| match sum {
+            0 | u16::MAX => sum,
+            sum => !sum,
+        };
+        Self {
+            ip: back(self.ip),
+            l4: back(self.l4),
+        }
+    }
+}
+
 impl Conn {
     /// A connection that was never seen, inactive.
     pub fn new(new: &NewConn) -> Self {
@@ -139,11 +153,8 @@ impl Conn {
         let translated = matches!(new.method, Method::Nat | Method::FullNat);
         let (reply, how) = if translated {
             let local = new.local.unwrap_or(client);
-            let deltas = [
-                Delta::between((client, virtual_), (local, new.server)),
-                Delta::between((new.server, local), (virtual_, client)),
-            ];
-            let how = deltas.map(|delta| [delta.ip, delta.l4]);
+            let there = Delta::between((client, virtual_), (local, new.server));
+            let how = [there, there.back()].map(|delta| [delta.ip, delta.l4]);
             (Ends::new(new.server, local), how)
         } else {
             let [a, b, c, d] = new.server.addr.octets();
@@ -298,6 +309,7 @@ impl Conn {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use zerocopy::network_endian::U16;
 
     use super::*;
@@ -328,5 +340,22 @@ mod tests {
         let mut checksum = U16::new(0xf3dd);
         Sum::patch(&mut checksum, delta.l4);
         assert_eq!(checksum.get(), sum.checksum());
+    }
+
+    proptest! {
+        #[test]
+        fn the_way_back_adds_what_translating_back_does(
+            addrs in prop::array::uniform4(any::<u32>()),
+            ports in prop::array::uniform4(any::<u16>()),
+            same in 0usize..4,
+        ) {
+            let mut ends: [Endpoint; 4] =
+                std::array::from_fn(|n| Endpoint::new(Ipv4Addr::from_bits(addrs[n]), ports[n]));
+            if same > 1 {
+                ends[same] = ends[same - 2];
+            }
+            let [a, b, c, d] = ends;
+            prop_assert_eq!(Delta::between((a, b), (c, d)).back(), Delta::between((d, c), (b, a)));
+        }
     }
 }

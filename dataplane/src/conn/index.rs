@@ -297,16 +297,32 @@ impl Index {
 
     /// Adds an entry; equal ones are not looked for.
     pub(super) fn insert(&mut self, place: Place, reference: Reference) -> Result<(), Crowded> {
-        if self.entries >= self.crowded {
-            self.grow();
+        if self.entries >= self.crowded || self.untidy > 0 {
+            self.rearrange();
         }
-        self.tidy();
+        let first = self.scale.at(place.first);
+        let Some(way) = self.buckets[first].free_way() else {
+            return self.insert_elsewhere(place, reference);
+        };
+        let entry = Entry {
+            tag: place.tag,
+            bits: reference.value(),
+            fine: place.first,
+        };
+        self.buckets[first].put(way, entry);
+        self.entries += 1;
+        Ok(())
+    }
+
+    /// The same where the first bucket is full.
+    #[cold]
+    #[inline(never)]
+    fn insert_elsewhere(&mut self, place: Place, reference: Reference) -> Result<(), Crowded> {
         let first = self.scale.at(place.first);
         let other = self.other(place.first, place.tag);
         let second = self.scale.at(other);
-        let free = |index: &Self, at: usize| index.buckets[at].free_way().map(|way| (at, way));
-        let (at, way) = free(self, first)
-            .or_else(|| free(self, second))
+        let free = self.buckets[second].free_way();
+        let (at, way) = (free.map(|way| (second, way)))
             .or_else(|| self.make_room(first, 1))
             .or_else(|| self.make_room(second, 1))
             .ok_or(Crowded)?;
@@ -370,6 +386,16 @@ impl Index {
         None
     }
 
+    /// What growing takes, a piece for each insertion.
+    #[cold]
+    #[inline(never)]
+    fn rearrange(&mut self) {
+        if self.entries >= self.crowded {
+            self.grow();
+        }
+        self.tidy();
+    }
+
     /// Splits the next bucket, unless the index is fully grown.
     fn grow(&mut self) {
         let before = self.scale;
@@ -406,10 +432,10 @@ impl Index {
 
     /// Looks through one bucket, while that is of use: splits leave entries in their second bucket whose first has room again.
     fn tidy(&mut self) {
-        if self.untidy == 0 {
+        let Some(untidy) = self.untidy.checked_sub(1) else {
             return;
-        }
-        self.untidy -= 1;
+        };
+        self.untidy = untidy;
         let at = self.scale.used(self.next);
         self.next = at + 1;
         let bucket = self.buckets[at];
@@ -436,6 +462,15 @@ impl Index {
             self.entries -= 1;
             return true;
         }
+        self.remove_elsewhere(place, reference)
+    }
+
+    /// The same where it is not in the first bucket.
+    #[cold]
+    #[inline(never)]
+    fn remove_elsewhere(&mut self, place: Place, reference: Reference) -> bool {
+        let first = self.scale.at(place.first);
+        let mut is = |other: Reference| other.value() == reference.value();
         let second = self.scale.at(self.other(place.first, place.tag));
         let Some((way, _)) = self.find_in(second, place.tag, &mut is) else {
             return false;

@@ -9,7 +9,7 @@ use hashbrown::HashMap;
 
 use super::connection::Endpoint;
 use super::key::FlowKey;
-use super::table::ConnTable;
+use super::table::{ConnTable, Hash};
 use crate::command::WorkerId;
 use crate::drop_reason::DropReason;
 use crate::service::Protocol;
@@ -21,7 +21,7 @@ const TRIES: u32 = 1024;
 /// Where to go on searching, by real server.
 #[derive(Debug)]
 pub struct LocalPorts {
-    next: HashMap<(Protocol, Ipv4Addr, u16), u32, foldhash::fast::RandomState>,
+    next: HashMap<u64, u32, foldhash::fast::RandomState>,
     most: usize,
     worker: WorkerId,
 }
@@ -37,7 +37,8 @@ impl LocalPorts {
         }
     }
 
-    /// An address of `laddrs` and a port, such that no connection in `table` has it towards `server`.
+    /// An address of `laddrs` and a port, such that no connection in `table` has it towards `server`; and the hash of the packets
+    /// that `server` sends there.
     pub fn choose(
         &mut self,
         table: &ConnTable,
@@ -45,7 +46,7 @@ impl LocalPorts {
         protocol: Protocol,
         server: Endpoint,
         laddrs: &[Ipv4Addr],
-    ) -> Result<Endpoint, DropReason> {
+    ) -> Result<(Endpoint, Hash), DropReason> {
         if laddrs.is_empty() {
             return Err(DropReason::NoLocalAddress);
         }
@@ -53,14 +54,18 @@ impl LocalPorts {
         let count = steering
             .local_ports(self.worker)
             .saturating_mul(laddr_count);
-        let key = (protocol, server.addr, server.port);
+        let key = protocol.with(server.addr, server.port);
         if self.next.len() >= self.most && !self.next.contains_key(&key) {
             self.next.clear();
         }
         let worker = self.worker;
         // Addresses take turns, so that a few connections already use them all.
         let local = |at: u32| {
-            let (nth, laddr) = (at / laddr_count, at % laddr_count);
+            let (nth, laddr) = match laddr_count {
+                1 => (at, 0),
+                // Two divisions, for which everything else would wait.
+                count => (at / count, at % count),
+            };
             let laddr = laddrs[laddr as usize];
             let port = steering.local_port(worker, server, laddr, nth)?;
             Some(Endpoint::new(laddr, port))
@@ -77,12 +82,14 @@ impl LocalPorts {
             // There may be fewer now than when it was written.
             let at = if *next < count { *next } else { 0 };
             *next = if at + 1 < count { at + 1 } else { 0 };
-            let free = |found: &Endpoint| !table.contains(reply(*found));
-            if let Some(found) = local(at).filter(free) {
+            let Some(found) = local(at) else { continue };
+            let ends = reply(found).ends();
+            let hash = table.hash(protocol.number(), &ends);
+            if table.lookup(hash, protocol, &ends).is_none() {
                 if let Some(following) = local(*next) {
                     table.prefetch_key(reply(following));
                 }
-                return Ok(found);
+                return Ok((found, hash));
             }
         }
         Err(DropReason::LocalPortsExhausted)
@@ -105,7 +112,7 @@ mod tests {
         let mut table = ConnTable::new(COUNT as usize + 1, 1);
         let mut ports = LocalPorts::for_servers(2, ONLY);
         for n in 0..COUNT {
-            let local = ports
+            let (local, _) = ports
                 .choose(&table, &Steering::single(), Protocol::Tcp, SERVER, &[LADDR])
                 .unwrap();
             assert!(local.port >= FIRST);
@@ -114,10 +121,8 @@ mod tests {
         let full = ports.choose(&table, &Steering::single(), Protocol::Tcp, SERVER, &[LADDR]);
         assert_eq!(full, Err(DropReason::LocalPortsExhausted));
         let other = Endpoint::new(Ipv4Addr::new(192, 168, 1, 2), 80);
-        assert_eq!(
-            ports.choose(&table, &Steering::single(), Protocol::Tcp, other, &[LADDR]),
-            Ok(Endpoint::new(LADDR, FIRST))
-        );
+        let local = ports.choose(&table, &Steering::single(), Protocol::Tcp, other, &[LADDR]);
+        assert_eq!(local.unwrap().0, Endpoint::new(LADDR, FIRST));
     }
 
     #[test]
@@ -127,7 +132,7 @@ mod tests {
         for n in 1..=100 {
             let server = Endpoint::new(Ipv4Addr::new(192, 168, 2, n), 80);
             let local = ports.choose(&table, &Steering::single(), Protocol::Tcp, server, &[LADDR]);
-            assert_eq!(local, Ok(Endpoint::new(LADDR, FIRST)));
+            assert_eq!(local.unwrap().0, Endpoint::new(LADDR, FIRST));
             assert!(ports.next.len() <= 2);
         }
     }

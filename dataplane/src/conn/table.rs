@@ -106,7 +106,8 @@ impl Hit {
 pub struct Half {
     /// Which.
     pub id: ConnId,
-    reply: Hash,
+    /// Of its server's packets, unless they find it too.
+    reply: Option<Hash>,
 }
 
 /// The table has no place left.
@@ -244,7 +245,7 @@ impl ConnTable {
     /// an older connection, they are the new one's from now on, and the older one is marked as displaced.
     pub fn insert(&mut self, conn: Conn) -> Result<ConnId, Full> {
         let hash = self.hash(conn.protocol().number(), conn.ends(Direction::ToServer));
-        let half = self.begin(conn, hash)?;
+        let half = self.begin(conn, hash, None)?;
         match self.complete(half) {
             Ok(()) => Ok(half.id),
             Err(full) => {
@@ -255,14 +256,28 @@ impl ConnTable {
     }
 
     /// The first half of [`ConnTable::insert`]: the connection is there, and found by its client's packets, whose hash this is. Where
-    /// its server's packets will be found is fetched meanwhile.
-    pub fn begin(&mut self, mut conn: Conn, hash: Hash) -> Result<Half, Full> {
+    /// its server's packets will be found is fetched meanwhile. With `reply`, the hash of those packets when no connection has their
+    /// key, they find it too from now on.
+    pub fn begin(&mut self, mut conn: Conn, hash: Hash, reply: Option<Hash>) -> Result<Half, Full> {
         let id = ConnId(*self.free.last().ok_or(Full)?);
-        let direction = Direction::ToServer;
-        let entry = Hit { id, direction }.reference();
-        self.index.insert(hash.0, entry).map_err(|_| Full)?;
-        let reply = self.hash(conn.protocol().number(), conn.ends(Direction::ToClient));
-        self.prefetch(reply);
+        let entry = |direction| Hit { id, direction }.reference();
+        let client = entry(Direction::ToServer);
+        self.index.insert(hash.0, client).map_err(|_| Full)?;
+        let reply = match reply {
+            Some(reply) => {
+                let inserted = self.index.insert(reply.0, entry(Direction::ToClient));
+                if inserted.is_err() {
+                    self.index.remove(hash.0, client);
+                    return Err(Full);
+                }
+                None
+            }
+            None => {
+                let reply = self.hash(conn.protocol().number(), conn.ends(Direction::ToClient));
+                self.prefetch(reply);
+                Some(reply)
+            }
+        };
         let place = &mut self.conns[id.index()];
         // The timer of the place's last tenant may still be in the wheel, and does for this one too.
         (conn.armed, conn.filed) = (place.armed, place.filed);
@@ -274,7 +289,10 @@ impl ConnTable {
 
     /// The second half. When it fails the connection is still there, to be removed.
     pub fn complete(&mut self, half: Half) -> Result<(), Full> {
-        self.link(half.id, half.reply)
+        match half.reply {
+            Some(reply) => self.link(half.id, reply),
+            None => Ok(()),
+        }
     }
 
     /// Gives a displaced connection its server's packets back, unless the newer connection still has them.

@@ -375,7 +375,7 @@ fn lost_header() -> ! {
 }
 
 /// A translated UDP packet that came without checksum gets one (`SEMANTICS.md` section 7), from the NIC if it offers that.
-fn fill_in_udp_checksum(frame: &mut impl Frame, flow: &Flow, offload: bool) {
+pub(crate) fn fill_in_udp_checksum(frame: &mut impl Frame, flow: &Flow, offload: bool) {
     let l3_len = flow.header_len;
     let packet = &mut frame.bytes_mut()[Ethernet::LEN..Ethernet::LEN + usize::from(flow.total_len)];
     let (header, payload) = packet.split_at_mut(usize::from(l3_len));
@@ -383,16 +383,11 @@ fn fill_in_udp_checksum(frame: &mut impl Frame, flow: &Flow, offload: bool) {
         lost_header()
     };
     let pseudo = ip.pseudo_header(payload.len() as u16);
-    let whole = if offload {
-        pseudo
-    } else {
-        pseudo.bytes(payload)
-    };
     let Ok(udp) = Udp::view_mut(payload) else {
         lost_header()
     };
     if offload {
-        udp.set_checksum_field(whole.folded());
+        udp.set_checksum_field(pseudo.folded());
         let l2_len = Ethernet::LEN as u8;
         frame.request_checksums(ChecksumRequest {
             l2_len,
@@ -401,6 +396,10 @@ fn fill_in_udp_checksum(frame: &mut impl Frame, flow: &Flow, offload: bool) {
             udp: true,
         });
     } else {
-        udp.set_checksum(whole);
+        udp.set_checksum_field(0);
+        let whole = pseudo.bytes(payload);
+        if let Ok(udp) = Udp::view_mut(payload) {
+            udp.set_checksum(whole);
+        }
     }
 }

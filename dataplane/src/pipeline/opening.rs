@@ -400,11 +400,11 @@ impl<P: Port> Pipeline<P> {
         client: &FlowKey,
         hash: Hash,
     ) -> Result<Half, DropReason> {
-        let mut conn = self.connection(service, chosen, client)?;
+        let (mut conn, reply) = self.connection(service, chosen, client)?;
         if chosen.template.is_some() || chosen.referred.is_some() {
             conn.control = Control::Tentative;
         }
-        let half = self.table.begin(conn, hash);
+        let half = self.table.begin(conn, hash, reply);
         let half = half.map_err(|_| DropReason::TableFull)?;
         if let Some(template) = chosen.template {
             self.templates.control(template, half.id);
@@ -434,12 +434,13 @@ impl<P: Port> Pipeline<P> {
         Err(DropReason::TableFull)
     }
 
+    /// The connection as it will be. For FULLNAT also the hash of its server's packets, which no connection has.
     pub(super) fn connection(
         &mut self,
         service: ServiceId,
         chosen: &Chosen,
         client: &FlowKey,
-    ) -> Result<Conn, DropReason> {
+    ) -> Result<(Conn, Option<Hash>), DropReason> {
         let Chosen { server, port, .. } = chosen;
         let IpAddr::V4(addr) = server.addr else {
             return Err(DropReason::UnsupportedTunnel);
@@ -458,13 +459,14 @@ impl<P: Port> Pipeline<P> {
             )?),
             _ => None,
         };
-        Ok(Conn::new(&NewConn {
+        let conn = Conn::new(&NewConn {
             client: *client,
             server: to,
-            local,
+            local: local.map(|(local, _)| local),
             method: server.method,
             rs: server.id.index,
-        }))
+        });
+        Ok((conn, local.map(|(_, reply)| reply)))
     }
 
     /// Counts a connection that came.
@@ -485,7 +487,7 @@ impl<P: Port> Pipeline<P> {
         chosen: &Chosen,
     ) {
         let mut conn = match self.connection(service, chosen, &flow.key()) {
-            Ok(conn) => conn,
+            Ok((conn, _)) => conn,
             Err(reason) => return self.forwarder.lanes.discard(frame, reason),
         };
         self.bind(service, conn.rs);

@@ -83,7 +83,7 @@ impl<P: Port> Pipeline<P> {
         };
         let one_packet = self.services.spec(service).is_some_and(|of| of.one_packet);
         if one_packet && client.protocol == Protocol::Udp {
-            let conn = self.connection(service, &chosen, client)?;
+            let (conn, _) = self.connection(service, &chosen, client)?;
             self.bind(service, conn.rs);
             self.services.unbind(conn.rs, false);
             return Ok(Some(conn));

@@ -10,7 +10,7 @@ use crate::command::PortId;
 use crate::conn::state::{TcpTables, Viewpoint};
 use crate::conn::{Conn, Direction, Hit};
 use crate::egress::{ReadyHop, Treatment};
-use crate::forward::{Outer, encapsulate};
+use crate::forward::{Outer, encapsulate, fill_in_udp_checksum};
 use crate::io::{Burst, Frame, Port};
 use crate::packet::ethernet::Ethernet;
 use crate::packet::ipv4::Ipv4;
@@ -131,16 +131,20 @@ impl<P: Port> Pipeline<P> {
         };
         let hop = self.forwarder.hops.ready(way)?;
         let treatment = Treatment::of(conn.method(), hit.direction);
-        let fills_in = treatment == Treatment::Translate && flow.no_checksum;
         let plain = usize::from(flow.header_len) == Ipv4::LEN && flow.protocol != Protocol::Sctp;
         let fits = flow.ttl > 1 && flow.total_len <= hop.fits;
-        if hop.treatment != treatment || !plain || !fits || fills_in {
+        if hop.treatment != treatment || !plain || !fits {
             return None;
         }
         conn.hops[at] = way;
         let ids = &mut self.forwarder.next_ip_id;
         let tunnels = (self.forwarder.pmtu_disc, ids);
-        treat(frame, flow.total_len, hop, (conn, hit.direction), tunnels)
+        let sent = treat(frame, flow.total_len, hop, (conn, hit.direction), tunnels)?;
+        if treatment == Treatment::Translate && flow.no_checksum {
+            let offloads = self.forwarder.lanes.offloads(sent.port);
+            fill_in_udp_checksum(frame, flow, offloads.udp_checksum);
+        }
+        Some(sent)
     }
 
     /// Whether plain packets in this direction change nothing of the connection, whose last packet went that way, until

@@ -24,6 +24,12 @@ impl Protocol {
         self as u8
     }
 
+    /// It with an address and a port in one word, which is hashed faster than three.
+    #[inline]
+    pub(crate) fn with(self, addr: Ipv4Addr, port: u16) -> u64 {
+        u64::from(self.number()) << 48 | u64::from(addr.to_bits()) << 16 | u64::from(port)
+    }
+
     /// As ipvsadm prints it: `TCP`, `UDP`, `SCTP`.
     pub fn name(self) -> &'static str {
         match self {

@@ -34,7 +34,8 @@ type FastMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 /// All services of one worker.
 #[derive(Debug)]
 pub struct Services {
-    by_address: FastMap<(Protocol, Ipv4Addr, u16), ServiceId>,
+    /// By [`Protocol::with`].
+    by_address: FastMap<u64, ServiceId>,
     by_mark: FastMap<u32, ServiceId>,
     /// Services on port 21: while there are none, nothing is FTP.
     ftp: u32,
@@ -93,7 +94,7 @@ impl Services {
     #[inline]
     pub fn lookup(&self, key: &FlowKey, mark: u32) -> Option<ServiceId> {
         let at = |port| {
-            let address = (key.protocol, key.dst, port);
+            let address = key.protocol.with(key.dst, port);
             self.by_address.get(&address).copied()
         };
         let port = key.dst_port;
@@ -310,8 +311,10 @@ impl Services {
 
     /// Connections of a server came, went, or became active or inactive.
     fn counted(&mut self, at: u32) {
-        self.publish(at);
         let server = &mut self.servers[at as usize];
+        let cells = &self.cells.servers[at as usize];
+        cells.active.set(u64::from(server.active));
+        cells.inactive.set(u64::from(server.inactive));
         if server.followed && !server.changed {
             server.changed = true;
             let (service, place) = (server.service, server.place);
@@ -394,9 +397,8 @@ impl Services {
             *self.laddrs.entry(*laddr).or_insert(0) += 1;
         }
         match listed(spec) {
-            Some(Listed::Address(address)) => {
-                self.by_address.insert(address, spec.id);
-                let (_, addr, port) = address;
+            Some(Listed::Address((protocol, addr, port))) => {
+                self.by_address.insert(protocol.with(addr, port), spec.id);
                 *self.vips.entry(addr).or_insert(0) += 1;
                 self.ftp += u32::from(port == FTP);
                 self.any_port += u32::from(port == 0);
@@ -413,9 +415,8 @@ impl Services {
             release(&mut self.laddrs, *laddr);
         }
         match listed(spec) {
-            Some(Listed::Address(address)) => {
-                self.by_address.remove(&address);
-                let (_, addr, port) = address;
+            Some(Listed::Address((protocol, addr, port))) => {
+                self.by_address.remove(&protocol.with(addr, port));
                 release(&mut self.vips, addr);
                 self.ftp -= u32::from(port == FTP);
                 self.any_port -= u32::from(port == 0);

@@ -117,18 +117,23 @@ fn tun_wraps_the_packet_for_the_server() {
 fn udp_without_checksum_gets_one_both_ways() {
     let mut rig = Rig::new(Protocol::Udp);
     rig.add_server(1, 53, Method::Nat);
-    let mut query = udp(SYN_FROM, (VIP, 80), b"hello");
-    query[26..28].fill(0);
-    assert_eq!(
-        rig.packet(CLIENT_SIDE, &query)[0].flow(),
-        (SYN_FROM, (server(1), 53))
-    );
-    let mut answer = udp((server(1), 53), SYN_FROM, b"odd");
-    answer[26..28].fill(0);
-    assert_eq!(
-        rig.packet(SERVER_SIDE, &answer)[0].flow(),
-        ((VIP, 80), SYN_FROM)
-    );
+    // The first packets look their way up, the next ones go where those went.
+    for client in [SYN_FROM, (SYN_FROM.0, 40_001)] {
+        for payload in [&b"hello"[..], b"even", b""] {
+            let mut query = udp(client, (VIP, 80), payload);
+            query[26..28].fill(0);
+            assert_eq!(
+                rig.packet(CLIENT_SIDE, &query)[0].flow(),
+                (client, (server(1), 53))
+            );
+            let mut answer = udp((server(1), 53), client, payload);
+            answer[26..28].fill(0);
+            assert_eq!(
+                rig.packet(SERVER_SIDE, &answer)[0].flow(),
+                ((VIP, 80), client)
+            );
+        }
+    }
 }
 
 #[test]

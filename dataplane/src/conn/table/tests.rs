@@ -85,6 +85,20 @@ fn replies_that_look_alike_go_to_the_latest_connection() {
 }
 
 #[test]
+fn replies_whose_key_is_known_to_be_free_find_the_first_half() {
+    let mut table = ConnTable::new(2, 1);
+    let conn = conn(1, 1, 1, Method::FullNat);
+    let hash = |table: &ConnTable, key: FlowKey| table.hash(key.protocol.number(), &key.ends());
+    let (client, reply) = (client_key(&conn), conn.key(Direction::ToClient));
+    let (there, back) = (hash(&table, client), hash(&table, reply));
+    let half = table.begin(conn, there, Some(back)).unwrap();
+    assert!(table.contains(client) && table.contains(reply));
+    table.complete(half).unwrap();
+    table.remove(half.id).unwrap();
+    assert!(!table.contains(client) && !table.contains(reply) && table.is_empty());
+}
+
+#[test]
 fn scanning_in_small_pieces_sees_every_connection_once() {
     let mut table = ConnTable::new(50, 1);
     for port in 0..40 {
