@@ -7,42 +7,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sluice_dataplane::command::{PortId, WorkerId};
-use sluice_dataplane::conn;
 use sluice_dataplane::dpdk::{
-    DpdkPort, Eal, EalConfig, EalError, EthPort, HeldComplaints, Hugepages, Iova, Mbuf, Mempool,
-    MempoolError, PoolConfig, PortConfig, PortError, RunningWorker, clock,
+    DpdkPort, Eal, EalError, EthPort, HeldComplaints, Mbuf, Mempool, MempoolError, PortError,
+    RunningWorker, clock,
 };
 use sluice_dataplane::egress::Mac;
 use sluice_dataplane::punt::tap::{Tap, TapError};
 use sluice_dataplane::punt::thread::{PuntError, PuntOptions, PuntPort, PuntThread};
 use sluice_dataplane::punt::{self, WorkerPunt};
 use sluice_dataplane::stats::{Cell, ServiceCells, WorkerCells};
+use sluice_dataplane::steer::Steering;
 use sluice_dataplane::steer::ring::{self, Peers, mesh};
-use sluice_dataplane::steer::{self, PortNeeds, PortPlan, Steering};
-use sluice_dataplane::worker::{
-    BYTES_BESIDE_OTHERS, Worker, WorkerChannels, WorkerConfig, WorkerPort,
-};
+use sluice_dataplane::worker::{Worker, WorkerChannels, WorkerConfig, WorkerPort};
 use tracing::{info, warn};
 
 use super::ending::Ending;
+use super::ports::{open_ports, port_reporter};
+use super::sizes::{PUNT_RING, eal_config, punt_pool, worker_pool};
 use super::turn::turn;
-use crate::api::{PortStats, RssStats};
-use crate::boot::{self, Boot, Polling};
+use crate::boot::{Boot, Polling};
 use crate::config::Limits;
 use crate::controller::{Controller, Setup, WorkerInfo};
 use crate::publish;
-
-/// Frames between a worker and the kernel, each way and port.
-const PUNT_RING: usize = 1024;
-
-/// Frames of the pool from which the kernel's packets are taken.
-const PUNT_POOL: u32 = 4096;
-
-/// Bytes that a frame has beyond its IP packet: Ethernet with two VLAN tags.
-const LINK_HEADER: u16 = 22;
-
-/// Memory for drivers and DPDK itself.
-const OWN_MB: u64 = 64;
 
 /// The appliance could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -248,123 +234,6 @@ fn say_books(worker: usize, cells: &WorkerCells) {
     );
 }
 
-fn eal_config(boot: &Boot) -> EalConfig {
-    let (pci, virtual_ones): (Vec<_>, Vec<_>) = boot.ports.iter().partition(|port| port.is_pci());
-    let devices = |ports: Vec<&boot::Port>| -> Vec<String> {
-        ports
-            .into_iter()
-            .map(boot::Port::device_with_args)
-            .collect()
-    };
-    EalConfig {
-        file_prefix: boot.eal.file_prefix.clone(),
-        main_core: boot.control_core(),
-        worker_cores: boot.workers.cores.clone(),
-        allow_shared_cores: boot.workers.allow_shared_cores,
-        hugepages: match boot.eal.hugepages {
-            boot::Hugepages::Auto => Hugepages::Auto,
-            boot::Hugepages::Required => Hugepages::Required,
-            boot::Hugepages::Off => Hugepages::Off,
-        },
-        memory_mb: boot.eal.memory_mb.unwrap_or_else(|| memory_mb(boot)),
-        tables_mb: tables_mb(boot),
-        iova: boot.eal.iova.map(|iova| match iova {
-            boot::Iova::Pa => Iova::Physical,
-            boot::Iova::Va => Iova::Virtual,
-        }),
-        in_memory: boot.eal.in_memory,
-        vdevs: devices(virtual_ones),
-        pci_allow: devices(pci),
-        extra_args: boot.eal.extra_args.clone(),
-        log_level: boot.eal.log_level.clone(),
-    }
-}
-
-/// What the pools take, and some for drivers.
-pub(crate) fn memory_mb(boot: &Boot) -> u32 {
-    let workers = (0..boot.workers.cores.len()).map(|worker| worker_pool(boot, worker).bytes());
-    let bytes = workers.sum::<u64>() + punt_pool(boot).bytes();
-    (OWN_MB + bytes.div_ceil(1 << 20)) as u32
-}
-
-/// What the workers' tables take: connections, and counters of services and real servers.
-fn tables_mb(boot: &Boot) -> u32 {
-    let limits = Limits::from(boot.limits);
-    let max_connections = boot.workers.max_connections;
-    let beside_others = match boot.workers.cores.len() {
-        1 => 0,
-        _ => max_connections * BYTES_BESIDE_OTHERS,
-    };
-    let each = conn::bytes_for(max_connections) + beside_others + limits.cells_bytes();
-    let bytes = (boot.workers.cores.len() * each) as u64;
-    bytes.div_ceil(1 << 20).try_into().unwrap_or(u32::MAX)
-}
-
-/// All ports, told to spread what they receive over the workers as far as they can.
-fn open_ports(boot: &Boot, eal: &Eal, pools: &[Mempool]) -> Result<Vec<EthPort>, ApplianceError> {
-    let workers = eal.workers() as u16;
-    let needs = boot.ports.iter().map(|port| {
-        let can = EthPort::capabilities(eal, &port.device)?;
-        Ok(PortNeeds {
-            side: port.side.into(),
-            queues: port.rx_queues,
-            can,
-        })
-    });
-    let plans = steer::plan(&needs.collect::<Result<Vec<_>, PortError>>()?, workers);
-    let open = |(port, plan)| EthPort::open(eal, &port_config(port, workers, plan), pools);
-    let ports = boot.ports.iter().zip(plans).map(open);
-    Ok(ports.collect::<Result<Vec<_>, _>>()?)
-}
-
-/// A worker's frames: all descriptors of its queues, what it holds, and what is on the way to the kernel. What it received may lie
-/// in other workers' transmit queues, or on the way to them.
-fn worker_pool(boot: &Boot, worker: usize) -> PoolConfig {
-    let workers = boot.workers.cores.len() as u32;
-    let queues = boot.ports.iter().map(|port| {
-        let ring = if port.exception.is_some() {
-            PUNT_RING as u32
-        } else {
-            0
-        };
-        let own = u32::from(port.rx_queues.unwrap_or(1)).div_ceil(workers);
-        u32::from(port.rx_descriptors) * own + u32::from(port.tx_descriptors) * workers + ring
-    });
-    let held = boot.workers.max_held as u32 * workers;
-    let handed = ring::CAPACITY as u32 * (workers - 1);
-    let own = 2048 * workers;
-    let frames = queues.sum::<u32>() + held + handed + own + boot.workers.extra_frames;
-    PoolConfig {
-        frame_len: frame_len(boot),
-        ..PoolConfig::new(format!("worker{worker}"), frames)
-    }
-}
-
-fn punt_pool(boot: &Boot) -> PoolConfig {
-    PoolConfig {
-        frame_len: frame_len(boot),
-        ..PoolConfig::new("punt", PUNT_POOL)
-    }
-}
-
-fn frame_len(boot: &Boot) -> u16 {
-    let mtus = boot.ports.iter().map(|port| port.mtu);
-    let needed = mtus.max().unwrap_or_default().saturating_add(LINK_HEADER);
-    needed.max(boot.workers.frame_len.unwrap_or(2048))
-}
-
-fn port_config(port: &boot::Port, workers: u16, plan: PortPlan) -> PortConfig {
-    PortConfig {
-        plan: Some(plan),
-        rx_descriptors: port.rx_descriptors,
-        tx_descriptors: port.tx_descriptors,
-        mtu: port.mtu,
-        promiscuous: port.promiscuous,
-        checksum_offload: port.checksum_offload,
-        ..PortConfig::new(port.device.as_str(), workers)
-    }
-}
-
 /// The punt thread, if any port has an exception interface, and each worker's ends by port.
 type Punts = Vec<BTreeMap<u16, WorkerPunt<Mbuf>>>;
 
@@ -449,62 +318,4 @@ fn workers(
 /// The standard library's hash keys come from the system's random numbers.
 fn random() -> u64 {
     RandomState::new().build_hasher().finish()
-}
-
-/// Asks the ports how they are; what a device does not tell is 0.
-fn port_reporter(
-    boot: &Boot,
-    ports: Arc<Vec<EthPort>>,
-    punt: Option<&PuntThread>,
-) -> Box<dyn FnMut() -> Vec<PortStats> + Send> {
-    let configured: Vec<boot::Port> = boot.ports.clone();
-    let punted = punt.map(|punt| punt.cells().to_vec()).unwrap_or_default();
-    Box::new(move || {
-        let each = (0..).zip(configured.iter().zip(ports.iter()));
-        each.map(|(id, (port, device))| {
-            let mut stats = port_stats(port, device);
-            if let Some((_, cells)) = punted.iter().find(|(punted, _)| *punted == PortId(id)) {
-                stats.to_kernel_dropped = cells.dropped_to_kernel();
-                stats.from_kernel_dropped = cells.dropped_from_kernel();
-            }
-            stats
-        })
-        .collect()
-    })
-}
-
-fn port_stats(port: &boot::Port, device: &EthPort) -> PortStats {
-    let link = device.link().ok();
-    let stats = device.stats().unwrap_or_default();
-    // The driver of taps asks the interface for its state, by name and in our network namespace: one that was moved to
-    // another would seem down for ever. We hold its other end, so it is up.
-    let up = port.device.starts_with("net_tap") || link.is_some_and(|link| link.up);
-    PortStats {
-        name: port.name.clone(),
-        mac: device.mac().to_string(),
-        link_up: up,
-        speed_mbps: link.map_or(0, |link| link.speed_mbps),
-        mtu: device.mtu().unwrap_or_default(),
-        exception: port.exception.clone(),
-        rx: stats.rx,
-        tx: stats.tx,
-        rx_missed: stats.rx_missed,
-        rx_errors: stats.rx_errors,
-        rx_nombuf: stats.rx_nombuf,
-        to_kernel_dropped: 0,
-        from_kernel_dropped: 0,
-        rss: Some(rss_stats(device)),
-    }
-}
-
-fn rss_stats(device: &EthPort) -> RssStats {
-    let check = device.rss();
-    let (sampled, mismatched) = device.samples();
-    RssStats {
-        queues: check.queues,
-        summary: check.summary(),
-        differences: check.differences.iter().map(ToString::to_string).collect(),
-        sampled,
-        mismatched,
-    }
 }

@@ -10,6 +10,8 @@ mod ending;
 mod follow;
 mod log;
 mod memory;
+mod ports;
+mod sizes;
 mod stop;
 mod turn;
 
@@ -26,10 +28,10 @@ use crate::boot::{Boot, BootError};
 use crate::controller::{Controller, Setup};
 use crate::rpc::server::Hub;
 use crate::rpc::socket::{Socket, SocketError};
-pub(crate) use appliance::memory_mb;
 use appliance::{Appliance, ApplianceError};
 use ending::Ending;
 use follow::{FollowError, follow};
+pub(crate) use sizes::memory_mb;
 use stop::StopSignals;
 
 /// The daemon's exit code for what the operator can mend: bad configuration, missing resources.
