@@ -12,12 +12,12 @@ use sluice_dataplane::command::Settings;
 
 use crate::api::{
     Applied, Connection, ConnectionList, Connections, Counters, Drop, Drops, ErrorData, ErrorKind,
-    KernelStats, LaddrList, LaddrRef, MarkRule, MarkRuleAdd, MarkRuleDelete, MarkRuleInsert,
-    MarkRuleList, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd, RealServerList,
-    RealServerOf, RealServerRef, RealServerSet, RssStats, RssTable, RssTableSet, Service,
-    ServiceAdd, ServiceFilter, ServiceList, ServiceOnly, ServiceRef, ServiceSet, SettingList,
-    SettingSet, Stats, SyncDaemon, SyncDaemonList, SyncDaemonStart, SyncDaemonStop, Version,
-    WorkerStats,
+    HandedStats, KernelStats, LaddrList, LaddrRef, MarkRule, MarkRuleAdd, MarkRuleDelete,
+    MarkRuleInsert, MarkRuleList, MethodInfo, Methods, PortStats, Rates, RealServer, RealServerAdd,
+    RealServerList, RealServerOf, RealServerRef, RealServerSet, RssStats, RssTable, RssTableSet,
+    Service, ServiceAdd, ServiceFilter, ServiceList, ServiceOnly, ServiceRef, ServiceSet,
+    SettingList, SettingSet, Stats, SyncDaemon, SyncDaemonList, SyncDaemonStart, SyncDaemonStop,
+    Version, WorkerStats,
 };
 use crate::client::{Rpc, RpcError};
 use crate::settings;
@@ -464,6 +464,12 @@ impl FakeDaemon {
                     differences: vec!["the NIC does not tell its key: it is believed".to_owned()],
                     sampled: 10,
                     mismatched: 2,
+                }),
+                handed: Some(HandedStats {
+                    nat: 617,
+                    to_send: 3,
+                    share_ppm: 49_979,
+                    ..HandedStats::default()
                 }),
             }],
         }

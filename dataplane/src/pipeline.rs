@@ -29,9 +29,9 @@ use crate::packet::ethernet::Ethernet;
 use crate::packet::sctp::Chunk;
 use crate::packet::usual::Usual;
 use crate::parse::{Flow, Parsed, parse, usual};
-use crate::service::{MarkRules, Protocol, Services};
+use crate::service::{MarkRules, Method, Protocol, Services};
 use crate::settings::Settings;
-use crate::stats::WorkerCells;
+use crate::stats::{HandedAs, WorkerCells};
 use crate::steer::owner::Owners;
 use crate::time::{Grain, GrainRate, TickRate, Ticks};
 use advice::Correspondence;
@@ -321,7 +321,8 @@ impl<P: Port> Pipeline<P> {
                     if hit.is_none()
                         && let Some((to, errand)) = self.who_translates(port, &flow.key())
                     {
-                        self.hand_off(to, port, frame, errand);
+                        let kind = HandedAs::Method(Method::Nat);
+                        self.hand_off(to, port, frame, errand, kind);
                         continue;
                     }
                     hit.filter(|hit| hit.direction == Direction::ToClient)

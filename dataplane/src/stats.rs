@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::utils::CachePadded;
 
+use crate::command::PortId;
 use crate::drop_reason::DropReason;
+use crate::service::Method;
 
 /// A number with one writer and any number of readers.
 #[derive(Debug, Default)]
@@ -155,6 +157,51 @@ impl Books {
     }
 }
 
+/// How a packet that goes to another worker is forwarded, as far as can be told before its connection is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HandedAs {
+    /// By this method: of a service that has several, NAT if it is among them, else its first server's.
+    Method(Method),
+    /// That cannot be told: an ICMP error, or a service that is gone.
+    Unknown,
+    /// It is forwarded already, and another worker's queue sends it.
+    Finished,
+}
+
+/// Packets of one port that went to other workers, by what they are.
+#[derive(Debug, Default)]
+pub struct HandedCells([Cell; HandedAs::COUNT]);
+
+impl HandedAs {
+    const COUNT: usize = 6;
+
+    fn index(self) -> usize {
+        match self {
+            Self::Method(Method::Nat) => 0,
+            Self::Method(Method::FullNat) => 1,
+            Self::Method(Method::Dr) => 2,
+            Self::Method(Method::Tun) => 3,
+            Self::Unknown => 4,
+            Self::Finished => 5,
+        }
+    }
+}
+
+impl HandedCells {
+    /// How many of these there were.
+    pub fn of(&self, kind: HandedAs) -> &Cell {
+        &self.0[kind.index()]
+    }
+
+    /// How many there were in all.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(Cell::read).sum()
+    }
+}
+
+/// Ports that are told apart: DPDK has no more unless it is built for more, and then the last one stands for the rest.
+const PORTS: usize = 32;
+
 /// All that one worker publishes.
 #[derive(Debug)]
 pub struct WorkerCells {
@@ -163,6 +210,8 @@ pub struct WorkerCells {
     applied: CachePadded<AtomicU64>,
     /// Packets.
     pub books: CachePadded<Books>,
+    /// Of [`Books::handed_out`] each port's part, [`WorkerCells::handed`].
+    handed: Box<[CachePadded<HandedCells>]>,
     /// Connections now.
     pub connections: CachePadded<Cell>,
     /// Turns of the worker's loop.
@@ -181,12 +230,18 @@ impl WorkerCells {
         Self {
             applied: CachePadded::default(),
             books: CachePadded::default(),
+            handed: (0..PORTS).map(|_| CachePadded::default()).collect(),
             connections: CachePadded::default(),
             polls: CachePadded::default(),
             busy_polls: CachePadded::default(),
             servers: (0..servers).map(|_| CachePadded::default()).collect(),
             services: (0..services).map(|_| CachePadded::default()).collect(),
         }
+    }
+
+    /// What came in on a port, or is to leave by it if it is [`HandedAs::Finished`], and went to other workers.
+    pub fn handed(&self, port: PortId) -> &HandedCells {
+        &self.handed[usize::from(port.0).min(PORTS - 1)]
     }
 
     /// The cells of the service that this server is in.
@@ -201,6 +256,7 @@ impl WorkerCells {
     /// Bytes that room for so many takes.
     pub fn bytes_for(services: usize, servers: usize) -> usize {
         size_of::<Self>()
+            + PORTS * size_of::<CachePadded<HandedCells>>()
             + services * size_of::<CachePadded<ServiceCells>>()
             + servers * size_of::<CachePadded<ServerCells>>()
     }
@@ -227,6 +283,7 @@ const _: () = {
     apart::<CachePadded<AtomicU64>>();
     apart::<CachePadded<Books>>();
     apart::<CachePadded<Cell>>();
+    apart::<CachePadded<HandedCells>>();
     apart::<CachePadded<ServerCells>>();
     apart::<CachePadded<ServiceCells>>();
     // No more lines than the counters need: real servers are many.

@@ -30,8 +30,8 @@ pub use mark::{MarkRule, MarkRuleAdd, MarkRuleDelete, MarkRuleInsert, MarkRuleLi
 pub use name::{FlowProtocol, LaddrRef, Method, Protocol, ServiceRef, Tunnel, TunnelChecksum};
 pub use setting::{Setting, SettingList};
 pub use stats::{
-    Counters, Drop, Drops, FailedNeighbour, KernelStats, PortStats, Rates, RssStats, Stats,
-    WorkerStats,
+    Counters, Drop, Drops, FailedNeighbour, HandedStats, KernelStats, PortStats, Rates, RssStats,
+    Stats, WorkerStats,
 };
 pub use steering::{RssGive, RssTable, RssTableSet};
 pub use sync::{SyncDaemon, SyncDaemonList, SyncDaemonStart, SyncDaemonStop, SyncRole};

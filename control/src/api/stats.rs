@@ -166,6 +166,44 @@ pub struct PortStats {
     /// How packets come to the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rss: Option<RssStats>,
+    /// What workers handed to each other; absent where one is alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handed: Option<HandedStats>,
+}
+
+/// Packets that came in on a port and went from the worker that received them to the one that has their connection, by the method that
+/// forwards them. One that is asked about again after entries of the RSS table were moved counts each time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandedStats {
+    /// NAT.
+    pub nat: u64,
+    /// FULLNAT.
+    pub fullnat: u64,
+    /// DR.
+    pub dr: u64,
+    /// TUN.
+    pub tun: u64,
+    /// ICMP errors, and packets of services that are gone.
+    pub other: u64,
+    /// Finished packets that leave by this port, which the worker that made them cannot send by. Not part of the share.
+    pub to_send: u64,
+    /// All of these but `to_send`, in millionths of what the NIC received.
+    pub share_ppm: u64,
+}
+
+impl HandedStats {
+    /// All but those that were only to be sent.
+    pub fn total(&self) -> u64 {
+        let Self {
+            nat,
+            fullnat,
+            dr,
+            tun,
+            other,
+            ..
+        } = self;
+        nat + fullnat + dr + tun + other
+    }
 }
 
 /// How a port spreads packets over its queues.

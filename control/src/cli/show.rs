@@ -33,6 +33,10 @@ pub(super) fn stats(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> Re
     workers(&stats.workers).print(out, "")?;
     writeln!(out)?;
     ports(&stats.ports).print(out, "")?;
+    if stats.ports.iter().any(|port| port.handed.is_some()) {
+        writeln!(out)?;
+        handed(&stats.ports).print(out, "")?;
+    }
     for warning in missing_interfaces(&stats) {
         writeln!(out, "! {warning}")?;
     }
@@ -113,6 +117,41 @@ fn ports(ports: &[api::PortStats]) -> Columns {
             port.rx_errors.to_string(),
             port.rx_nombuf.to_string(),
         ]);
+    }
+    columns
+}
+
+/// What workers handed to each other, by port.
+fn handed(ports: &[api::PortStats]) -> Columns {
+    let mut columns = Columns::new(&[
+        "handed over",
+        ">of rx",
+        ">nat",
+        ">fullnat",
+        ">dr",
+        ">tun",
+        ">other",
+        ">to be sent",
+    ]);
+    for port in ports {
+        let Some(handed) = &port.handed else {
+            continue;
+        };
+        let each = [
+            handed.nat,
+            handed.fullnat,
+            handed.dr,
+            handed.tun,
+            handed.other,
+            handed.to_send,
+        ];
+        let share = format!(
+            "{}.{:02} %",
+            handed.share_ppm / 10_000,
+            handed.share_ppm % 10_000 / 100
+        );
+        let cells = [port.name.clone(), share].into_iter();
+        columns.row(cells.chain(each.map(|n| n.to_string())).collect());
     }
     columns
 }

@@ -376,6 +376,7 @@ fn stats_version_and_methods_are_tables() {
         "connections at most  1048576",
         "busy                     25%",
         "client  02:00:00:00:00:01  12345   0",
+        "client       4.99 %  617        0   0    0      0           3",
     ] {
         assert!(stats.contains(line), "{line}: {stats}");
     }

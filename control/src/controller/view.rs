@@ -1,16 +1,17 @@
 //! What lists and statistics show.
 
 use serde_json::Value;
+use sluice_dataplane::command::PortId;
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::service::{Method, RealServerSpec, ServiceSpec};
-use sluice_dataplane::stats::{Cell, WorkerCells};
+use sluice_dataplane::stats::{Cell, HandedAs, WorkerCells};
 use sluice_dataplane::steer::classes::PORTS;
 
 use super::statistics::{self, Sums};
 use super::{Controller, WorkerInfo};
 use crate::api::{
-    Drop, Drops, ErrorKind, LaddrList, LaddrRef, RealServer, RealServerList, RealServerOf, Service,
-    ServiceFilter, ServiceList, ServiceRef, Stats, WorkerStats,
+    Drop, Drops, ErrorKind, HandedStats, LaddrList, LaddrRef, RealServer, RealServerList,
+    RealServerOf, Service, ServiceFilter, ServiceList, ServiceRef, Stats, WorkerStats,
 };
 use crate::api_error::ApiError;
 use crate::config::words;
@@ -55,7 +56,12 @@ impl Controller {
     }
 
     pub(super) fn stats(&mut self) -> Result<Value, ApiError> {
-        let ports = (self.ports)();
+        let mut ports = (self.ports)();
+        if self.workers.len() > 1 {
+            for (id, port) in (0..).map(PortId).zip(&mut ports) {
+                port.handed = Some(handed_view(id, port.rx, self.publisher.cells()));
+            }
+        }
         let workers = self.workers.iter().zip(self.publisher.cells()).zip(0..);
         to_json(Stats {
             revision: self.revision(),
@@ -188,6 +194,28 @@ fn worker_view(id: u16, info: &WorkerInfo, cells: &WorkerCells) -> WorkerStats {
         polls: cells.polls.read(),
         busy_polls: cells.busy_polls.read(),
     }
+}
+
+/// Over all workers, of a port that has received so many.
+fn handed_view<'a>(
+    port: PortId,
+    received: u64,
+    workers: impl Iterator<Item = &'a WorkerCells>,
+) -> HandedStats {
+    let workers: Vec<_> = workers.map(|cells| cells.handed(port)).collect();
+    let of = |kind| workers.iter().map(|cells| cells.of(kind).read()).sum();
+    let mut handed = HandedStats {
+        nat: of(HandedAs::Method(Method::Nat)),
+        fullnat: of(HandedAs::Method(Method::FullNat)),
+        dr: of(HandedAs::Method(Method::Dr)),
+        tun: of(HandedAs::Method(Method::Tun)),
+        other: of(HandedAs::Unknown),
+        to_send: of(HandedAs::Finished),
+        share_ppm: 0,
+    };
+    let millionths = u128::from(handed.total()) * 1_000_000 / u128::from(received.max(1));
+    handed.share_ppm = u64::try_from(millionths).unwrap_or(u64::MAX);
+    handed
 }
 
 /// Any answer as JSON.

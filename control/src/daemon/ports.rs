@@ -86,6 +86,7 @@ fn port_stats(port: &boot::Port, device: &EthPort) -> PortStats {
         to_kernel_dropped: 0,
         from_kernel_dropped: 0,
         rss: Some(rss_stats(device)),
+        handed: None,
     }
 }
 

@@ -7,7 +7,7 @@ use super::Mac;
 use crate::command::{PortId, WorkerId};
 use crate::drop_reason::DropReason;
 use crate::io::{Burst, Frame, Offloads, Port};
-use crate::stats::WorkerCells;
+use crate::stats::{HandedAs, WorkerCells};
 use crate::steer::note::Note;
 use crate::steer::ring::{Errand, Origin, Peers};
 use crate::worker::WorkerPort;
@@ -195,14 +195,22 @@ impl<P: Port> Lanes<P> {
     /// Gives a frame to another worker.
     #[cold]
     #[inline(never)]
-    pub(crate) fn hand_off(&mut self, to: WorkerId, frame: P::Frame, origin: Origin) {
+    pub(crate) fn hand_off(
+        &mut self,
+        to: WorkerId,
+        frame: P::Frame,
+        origin: Origin,
+        kind: HandedAs,
+    ) {
         self.handing = true;
-        let Err(frame) = self.peers.hand(to, frame, origin) else {
-            return;
-        };
-        self.send_off(to);
-        if let Err(frame) = self.peers.hand(to, frame, origin) {
-            self.discard(frame, DropReason::HandOffFull);
+        let mut handed = self.peers.hand(to, frame, origin, kind);
+        if let Err(frame) = handed {
+            self.send_off(to);
+            handed = self.peers.hand(to, frame, origin, kind);
+        }
+        match handed {
+            Ok(()) => self.cells.handed(origin.port).of(kind).add(1),
+            Err(frame) => self.discard(frame, DropReason::HandOffFull),
         }
     }
 
@@ -280,7 +288,7 @@ impl<P: Port> Lanes<P> {
         let mut out = std::mem::take(&mut self.lanes[at].out);
         self.lanes[at].out_bytes = 0;
         for frame in out.drain(..) {
-            self.hand_off(to, frame, origin);
+            self.hand_off(to, frame, origin, HandedAs::Finished);
         }
     }
 
@@ -300,7 +308,8 @@ impl<P: Port> Lanes<P> {
     fn send_off(&mut self, to: WorkerId) {
         let sent = self.peers.flush_to(to);
         self.cells.books.handed_out.add(sent as u64);
-        while let Some(frame) = self.peers.refused(to) {
+        while let Some((frame, port, kind)) = self.peers.refused(to) {
+            self.cells.handed(port).of(kind).sub(1);
             self.discard(frame, DropReason::HandOffFull);
         }
     }

@@ -7,7 +7,9 @@ use super::{Arrival, Pipeline};
 use crate::command::{Census, PortId, ServiceEdit, WorkerId};
 use crate::conn::{Conn, FlowKey};
 use crate::io::{BURST, Burst, Port};
-use crate::service::{ServiceKey, ServiceSpec};
+use crate::service::{Method, ServiceKey, ServiceSpec};
+use crate::stats::HandedAs;
+use crate::steer::owner::Owner;
 use crate::steer::ring::{Errand, Origin};
 use crate::steer::{Packet, Steering};
 
@@ -30,7 +32,7 @@ impl<P: Port> Pipeline<P> {
     /// The other worker that a packet with this key belongs to, of which no connection here is. `None` for a packet that was handed
     /// over already: once is enough.
     #[inline]
-    pub(super) fn elsewhere(&self, port: PortId, key: &FlowKey) -> Option<WorkerId> {
+    pub(super) fn elsewhere(&self, port: PortId, key: &FlowKey) -> Option<Owner> {
         if self.owners.alone() || self.arrival != Arrival::Received {
             return None;
         }
@@ -73,7 +75,7 @@ impl<P: Port> Pipeline<P> {
         if self.arrival == Arrival::Received
             && let Some(owner) = self.owners.elsewhere(port, None, key)
         {
-            return Some((owner, Errand::FromKernel));
+            return Some((owner.worker, Errand::FromKernel));
         }
         if !self.owners.steering().has_moved() {
             return None;
@@ -128,9 +130,37 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// Gives a frame to another worker at the end of the burst.
-    pub(super) fn hand_off(&mut self, to: WorkerId, port: PortId, frame: P::Frame, errand: Errand) {
+    pub(super) fn hand_off(
+        &mut self,
+        to: WorkerId,
+        port: PortId,
+        frame: P::Frame,
+        errand: Errand,
+        kind: HandedAs,
+    ) {
         let origin = Origin { port, errand };
-        self.forwarder.lanes.hand_off(to, frame, origin);
+        self.forwarder.lanes.hand_off(to, frame, origin, kind);
+    }
+
+    /// How a packet with this key is forwarded, that is handed over because of `method`; where that leaves it open, as the rule says that
+    /// names its owner, or as the first server of its service is reached.
+    #[cold]
+    pub(super) fn handed_as(
+        &self,
+        method: Option<Method>,
+        port: PortId,
+        key: &FlowKey,
+    ) -> HandedAs {
+        let by_service = || {
+            let service = self.service_of(port, key);
+            let spec = service.and_then(|id| self.services.spec(id));
+            let rule = self.owners.owner(port, spec.map(|spec| spec.key), key);
+            rule.and_then(|owner| owner.method)
+                .or_else(|| spec?.real_servers.first().map(|real| real.method))
+        };
+        method
+            .or_else(by_service)
+            .map_or(HandedAs::Unknown, HandedAs::Method)
     }
 
     /// Walks what other workers handed over: up to a burst from each. Returns whether there was anything.

@@ -52,12 +52,14 @@ impl<P: Port> Pipeline<P> {
     pub(super) fn open(&mut self, port: PortId, frame: P::Frame, flow: &Flow, hash: Hash) {
         let key = flow.key();
         if let Some(owner) = self.elsewhere(port, &key) {
-            return self.hand_off(owner, port, frame, Errand::Received);
+            let kind = self.handed_as(owner.method, port, &key);
+            return self.hand_off(owner.worker, port, frame, Errand::Received, kind);
         }
         if self.owners.steering().has_moved()
             && let Some((to, errand)) = self.former_owner(port, &key)
         {
-            return self.hand_off(to, port, frame, errand);
+            let kind = self.handed_as(None, port, &key);
+            return self.hand_off(to, port, frame, errand, kind);
         }
         if self.settings.nat_icmp_send && self.is_unknown_reply(flow, &key) {
             return self.refuse_reply(port, frame, flow, &key);

@@ -8,6 +8,7 @@ use crate::drop_reason::DropReason;
 use crate::io::Port;
 use crate::parse::Related;
 use crate::service::{Protocol, ServiceId};
+use crate::stats::HandedAs;
 
 /// Seconds that a connection lives of which nothing was seen but an error.
 const UNSEEN_S: u32 = 3;
@@ -22,7 +23,7 @@ impl<P: Port> Pipeline<P> {
         let answer = error.quoted.reversed().key(error.protocol);
         let Some(hit) = self.table.find(answer) else {
             if let Some((worker, errand)) = self.who_knows(port, &answer) {
-                return self.hand_off(worker, port, frame, errand);
+                return self.hand_off(worker, port, frame, errand, HandedAs::Unknown);
             }
             return if self.settings.schedule_icmp {
                 self.open_by_error(port, frame, error, &answer)

@@ -24,6 +24,15 @@ use crate::conn::template::TemplateKey;
 use crate::conn::{Conn, Endpoint, Ends, FlowKey};
 use crate::service::{Method, RealServerSpec, ServiceKey, ServiceSpec};
 
+/// Who owns a connection, and what follows for how it is forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Who.
+    pub worker: WorkerId,
+    /// The method because of which it is not just whoever receives the packets; `None` if that is the port's doing.
+    pub method: Option<Method>,
+}
+
 /// What one worker knows of who owns what. All workers that were told the same services say the same.
 #[derive(Debug)]
 pub struct Owners {
@@ -133,13 +142,18 @@ impl Owners {
         port: PortId,
         service: Option<ServiceKey>,
         key: &FlowKey,
-    ) -> Option<WorkerId> {
-        let owner = self.of(port, service, key)?;
-        (owner != self.id).then_some(owner)
+    ) -> Option<Owner> {
+        let owner = self.owner(port, service, key)?;
+        (owner.worker != self.id).then_some(owner)
+    }
+
+    /// [`Owners::owner`] without the method.
+    pub fn of(&self, port: PortId, service: Option<ServiceKey>, key: &FlowKey) -> Option<WorkerId> {
+        self.owner(port, service, key).map(|owner| owner.worker)
     }
 
     /// The owner of a connection which a packet with this key is of, or may open: `None` for whoever received it.
-    pub fn of(&self, port: PortId, service: Option<ServiceKey>, key: &FlowKey) -> Option<WorkerId> {
+    pub fn owner(&self, port: PortId, service: Option<ServiceKey>, key: &FlowKey) -> Option<Owner> {
         let (src, dst) = (
             Endpoint::new(key.src, key.src_port),
             Endpoint::new(key.dst, key.dst_port),
@@ -148,17 +162,24 @@ impl Owners {
             && self.laddrs.contains(&key.dst)
             && self.fullnat_servers.contains(&key.src);
         if local {
-            return Some(self.steering.owner_of_reply(src, dst));
+            return Some(Owner {
+                worker: self.steering.owner_of_reply(src, dst),
+                method: Some(Method::FullNat),
+            });
         }
+        let by = |client, method| Owner {
+            worker: self.steering.owner_of_client(client),
+            method,
+        };
         match service.or_else(|| self.deleted_service(key)) {
             Some(service) => {
-                let by_client =
-                    self.nat_services.contains(&service) || !self.steering.shares_out(port);
-                by_client.then(|| self.steering.owner_of_client(src))
+                let nat = self.nat_services.contains(&service);
+                let by_client = nat || !self.steering.shares_out(port);
+                by_client.then(|| by(src, nat.then_some(Method::Nat)))
             }
             None => {
                 let reply = self.nat_servers.contains(&key.src);
-                reply.then(|| self.steering.owner_of_client(dst))
+                reply.then(|| by(dst, Some(Method::Nat)))
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::command::{PortId, WorkerId};
 #[expect(unused_imports, reason = "named in the text above")]
 use crate::drop_reason::DropReason;
 use crate::io::{BURST, Burst};
+use crate::stats::HandedAs;
 
 /// Frames that a ring holds unless somebody says otherwise: a worker's worth of receive descriptors.
 pub const CAPACITY: usize = 1024;
@@ -66,6 +67,8 @@ pub enum Errand {
 struct Handed<F> {
     frame: F,
     origin: Origin,
+    /// For who counts it.
+    kind: HandedAs,
 }
 
 /// One worker's ends of all its rings.
@@ -170,13 +173,23 @@ impl<F> Peers<F> {
 
     /// Puts a frame to those that go to another worker at the end of the burst. `Err` gives it back: as many wait already as
     /// [`Peers::flush_to`] takes at a time, or there is no such worker.
-    pub(crate) fn hand(&mut self, to: WorkerId, frame: F, origin: Origin) -> Result<(), F> {
+    pub(crate) fn hand(
+        &mut self,
+        to: WorkerId,
+        frame: F,
+        origin: Origin,
+        kind: HandedAs,
+    ) -> Result<(), F> {
         let Some(Some(outbox)) = self.out.get_mut(usize::from(to.0)) else {
             return Err(frame);
         };
         outbox
             .waiting
-            .try_push(Handed { frame, origin })
+            .try_push(Handed {
+                frame,
+                origin,
+                kind,
+            })
             .map_err(|full| full.element().frame)
     }
 
@@ -196,10 +209,11 @@ impl<F> Peers<F> {
         }
     }
 
-    /// The next frame that [`Peers::flush_to`] found no room for.
-    pub(crate) fn refused(&mut self, to: WorkerId) -> Option<F> {
+    /// The next frame that [`Peers::flush_to`] found no room for, its port, and what it was given as.
+    pub(crate) fn refused(&mut self, to: WorkerId) -> Option<(F, PortId, HandedAs)> {
         let outbox = self.out.get_mut(usize::from(to.0))?.as_mut()?;
-        outbox.waiting.pop_at(0).map(|handed| handed.frame)
+        let handed = outbox.waiting.pop_at(0)?;
+        Some((handed.frame, handed.origin.port, handed.kind))
     }
 
     /// The workers that something waits for.
@@ -238,6 +252,7 @@ mod tests {
         port: PortId(0),
         errand: Errand::Received,
     };
+    const KIND: HandedAs = HandedAs::Unknown;
 
     fn all(peers: &mut Peers<u32>) -> Vec<(Origin, Vec<u32>)> {
         let mut got = Vec::new();
@@ -261,9 +276,9 @@ mod tests {
             ..WIRE
         };
         for (frame, origin) in [(1, WIRE), (2, WIRE), (3, other), (4, WIRE)] {
-            workers[0].hand(WorkerId(2), frame, origin).unwrap();
+            workers[0].hand(WorkerId(2), frame, origin, KIND).unwrap();
         }
-        workers[1].hand(WorkerId(2), 9, WIRE).unwrap();
+        workers[1].hand(WorkerId(2), 9, WIRE, KIND).unwrap();
         assert_eq!(workers[0].awaited(0), Some(WorkerId(2)));
         assert_eq!(workers[0].flush_to(WorkerId(2)), 4);
         assert_eq!(workers[0].awaited(0), None);
@@ -285,14 +300,14 @@ mod tests {
     fn what_a_full_ring_does_not_take_comes_back_in_order() {
         let mut workers = mesh::<u32>(2, 2);
         for frame in 1..=4 {
-            workers[0].hand(WorkerId(1), frame, WIRE).unwrap();
+            workers[0].hand(WorkerId(1), frame, WIRE, KIND).unwrap();
         }
         assert_eq!(workers[0].flush_to(WorkerId(1)), 2);
-        assert_eq!(workers[0].refused(WorkerId(1)), Some(3));
-        assert_eq!(workers[0].refused(WorkerId(1)), Some(4));
+        assert_eq!(workers[0].refused(WorkerId(1)), Some((3, PortId(0), KIND)));
+        assert_eq!(workers[0].refused(WorkerId(1)), Some((4, PortId(0), KIND)));
         assert_eq!(workers[0].refused(WorkerId(1)), None);
         assert_eq!(all(&mut workers[1]), [(WIRE, vec![1, 2])]);
-        workers[0].hand(WorkerId(1), 5, WIRE).unwrap();
+        workers[0].hand(WorkerId(1), 5, WIRE, KIND).unwrap();
         assert_eq!(workers[0].flush_to(WorkerId(1)), 1);
         assert_eq!(all(&mut workers[1]), [(WIRE, vec![5])]);
     }
@@ -301,11 +316,11 @@ mod tests {
     fn a_burst_that_waits_whole_and_the_worker_itself_take_nothing() {
         let mut workers = mesh::<u32>(2, 64);
         for frame in 0..BURST as u32 {
-            workers[0].hand(WorkerId(1), frame, WIRE).unwrap();
+            workers[0].hand(WorkerId(1), frame, WIRE, KIND).unwrap();
         }
-        assert_eq!(workers[0].hand(WorkerId(1), 99, WIRE), Err(99));
-        assert_eq!(workers[0].hand(WorkerId(0), 7, WIRE), Err(7));
-        assert_eq!(workers[0].hand(WorkerId(2), 7, WIRE), Err(7));
+        assert_eq!(workers[0].hand(WorkerId(1), 99, WIRE, KIND), Err(99));
+        assert_eq!(workers[0].hand(WorkerId(0), 7, WIRE, KIND), Err(7));
+        assert_eq!(workers[0].hand(WorkerId(2), 7, WIRE, KIND), Err(7));
         assert_eq!(Peers::<u32>::none().workers(), 1);
     }
 }

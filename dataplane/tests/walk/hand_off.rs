@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use sluice_dataplane::command::ServiceEdit;
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::service::{Method, Protocol};
+use sluice_dataplane::stats::HandedAs;
 
 use crate::related::{TOO_LONG, error};
 use crate::rig::*;
@@ -107,6 +108,43 @@ fn by_ports_that_spread_nothing_a_client_has_one_worker_whatever_the_method() {
 }
 
 #[test]
+fn what_is_handed_off_is_counted_by_port_and_method() {
+    for method in METHODS {
+        let mut team = Team::of(3, method);
+        for port in (0..60).map(|n| 2000 + n * 997) {
+            serve(&mut team, port, None);
+        }
+        let of = |kind| [CLIENT_SIDE, SERVER_SIDE].map(|side| team.handed_as(side, kind));
+        let [from_clients, from_servers] = of(HandedAs::Method(method));
+        // Of three packets each, two thirds come to another worker than their owner.
+        assert!((90..=150).contains(&from_clients), "{method:?}");
+        let replies = matches!(method, Method::Nat | Method::FullNat);
+        assert_eq!(from_servers > 0, replies, "{method:?}");
+        assert_eq!(team.handed_out(), from_clients + from_servers);
+        let (out, other) = (of(HandedAs::Finished), of(HandedAs::Unknown));
+        assert_eq!([out, other], [[0; 2]; 2]);
+    }
+    // An error is of no method, and what another has to send is finished.
+    let mut team = Team::of(3, Method::FullNat);
+    team.spread_by_nics();
+    let stranger = tcp(WEB, (CLIENT, 5000), "SA", b"");
+    let wrong = error(Ipv4Addr::new(203, 0, 113, 1), VIP, TOO_LONG, &stranger);
+    team.packet(1, CLIENT_SIDE, &wrong);
+    assert_eq!(team.handed_as(CLIENT_SIDE, HandedAs::Unknown), 2);
+    let mut team = Team::sent_by_the_last(3, Protocol::Tcp);
+    team.each(|rig| {
+        rig.add_server(1, 8080, Method::Nat);
+    });
+    let before = team.handed_as(SERVER_SIDE, HandedAs::Finished);
+    let syns = (0..30).map(|n| tcp((CLIENT, 2000 + n * 997), WEB, "S", b""));
+    let sent: usize = syns
+        .map(|syn| team.packet(0, CLIENT_SIDE, &syn).len())
+        .sum();
+    let finished = team.handed_as(SERVER_SIDE, HandedAs::Finished) - before;
+    assert!(sent == 30 && (10..30).contains(&finished), "{finished}");
+}
+
+#[test]
 fn one_worker_has_nobody_to_hand_off_to() {
     for method in METHODS {
         let mut team = Team::of(1, method);
@@ -131,6 +169,10 @@ fn a_full_ring_drops_counted_and_what_went_keeps_its_order() {
     let books = &team.workers[0].cells.books;
     assert_eq!(books.handed_out.read() - before, 8);
     assert_eq!(team.drops(DropReason::HandOffFull), 12);
+    let counted = books.handed_out.read();
+    let of_nat = HandedAs::Method(Method::Nat);
+    let kinds = team.workers[0].cells.handed(CLIENT_SIDE);
+    assert_eq!((kinds.of(of_nat).read(), kinds.total()), (counted, counted));
     team.settle();
     let out: Vec<u8> = team.sent().iter().map(|sent| sent.packet[28]).collect();
     assert_eq!(out, [0, 1, 2, 3, 4, 5, 6, 7]);

@@ -6,7 +6,7 @@ use sluice_dataplane::command::{Command, PortId, ServiceEdit, WorkerId};
 use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::io::Frame;
 use sluice_dataplane::service::{Colleagues, Method, Protocol};
-use sluice_dataplane::stats::WorkerCells;
+use sluice_dataplane::stats::{HandedAs, WorkerCells};
 use sluice_dataplane::steer::ring::mesh;
 use sluice_dataplane::steer::toeplitz::{KEY_LEN, Key, Toeplitz};
 use sluice_dataplane::steer::{HashTypes, RssPlan, Spread, Steering};
@@ -168,6 +168,11 @@ impl Team {
         let out: u64 = books().map(|books| books.handed_out.read()).sum();
         let taken: u64 = books().map(|books| books.handed_in.read()).sum();
         assert_eq!(out, taken, "nothing is left in rings");
+        for rig in &self.workers {
+            let kinds = [CLIENT_SIDE, SERVER_SIDE].map(|side| rig.cells.handed(side).total());
+            let out = rig.cells.books.handed_out.read();
+            assert_eq!(kinds.iter().sum::<u64>(), out, "each is of one kind");
+        }
     }
 
     pub(crate) fn sent(&mut self) -> Vec<Sent> {
@@ -178,6 +183,11 @@ impl Team {
     pub(crate) fn connections(&self) -> Vec<u64> {
         let cells = self.workers.iter().map(|rig| &rig.cells);
         cells.map(|cells| cells.connections.read()).collect()
+    }
+
+    /// How many packets of a port were handed off as such.
+    pub(crate) fn handed_as(&self, side: PortId, kind: HandedAs) -> u64 {
+        self.sum(|cells| cells.handed(side).of(kind).read())
     }
 
     pub(crate) fn handed_out(&self) -> u64 {

@@ -92,6 +92,45 @@ fn zeroing_a_service_leaves_others_and_zeroing_all_takes_the_totals_too() {
 }
 
 #[test]
+fn what_is_handed_over_is_summed_by_port_and_method_and_set_against_what_came_in() {
+    use sluice_dataplane::stats::HandedAs;
+
+    let ports = ["wan", "lan"].map(|name| PortStats {
+        name: name.to_owned(),
+        rx: 1000,
+        ..PortStats::default()
+    });
+    let with_ports = |workers| {
+        let mut rig = with_a_server(workers);
+        let ports = ports.to_vec();
+        rig.0.ports = Box::new(move || ports.clone());
+        rig
+    };
+    let mut rig = with_ports(2);
+    for worker in &rig.1.channels {
+        let [wan, lan] = [0, 1].map(|id| worker.cells.handed(PortId(id)));
+        wan.of(HandedAs::Method(Method::Nat)).add(100);
+        wan.of(HandedAs::Unknown).add(5);
+        wan.of(HandedAs::Finished).add(70);
+        lan.of(HandedAs::Method(Method::FullNat)).add(1);
+    }
+    let stats = ok(&mut rig, "stats", json!({}));
+    let handed = |port: usize| stats["ports"][port]["handed"].clone();
+    let wan = json!({
+        "nat": 200, "fullnat": 0, "dr": 0, "tun": 0, "other": 10, "to_send": 140, "share_ppm": 210_000
+    });
+    assert_eq!(handed(0), wan);
+    let lan = &handed(1);
+    assert_eq!(
+        (&lan["fullnat"], &lan["share_ppm"]),
+        (&json!(2), &json!(2000))
+    );
+    // One worker has nobody to hand anything to.
+    let stats = ok(&mut with_ports(1), "stats", json!({}));
+    assert!(stats["ports"][0].get("handed").is_none());
+}
+
+#[test]
 fn a_deleted_server_is_forgotten_two_minutes_after_its_last_connection() {
     let mut rig = with_a_server(1);
     let server = json!({"service": web(), "address": "192.168.1.1:80"});
