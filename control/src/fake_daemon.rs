@@ -464,6 +464,8 @@ impl FakeDaemon {
                     differences: vec!["the NIC does not tell its key: it is believed".to_owned()],
                     sampled: 10,
                     mismatched: 2,
+                    side: "clients".to_owned(),
+                    nat: Some("none is handed over".to_owned()),
                 }),
                 handed: Some(HandedStats {
                     nat: 617,

@@ -15,6 +15,7 @@ mod plain;
 pub mod publish;
 pub mod rpc;
 pub mod settings;
+mod spreading;
 
 #[cfg(test)]
 mod fake_daemon;

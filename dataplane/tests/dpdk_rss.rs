@@ -142,6 +142,45 @@ fn a_device_is_told_key_and_table_and_tells_them_back() {
 }
 
 #[test]
+fn a_device_that_refuses_to_hash_one_end_alone_hashes_both() {
+    in_own_process(
+        "a_device_that_refuses_to_hash_one_end_alone_hashes_both",
+        || {
+            let eal = start(&["net_null0"]);
+            let pool = pool(&eal);
+            let can = EthPort::capabilities(&eal, "net_null0").unwrap();
+            // DPDK itself refuses what the device does not offer: a sign that it was asked for.
+            let claims = RssCapabilities {
+                hash_types: can.hash_types | HashTypes::SOURCE | HashTypes::DESTINATION,
+                ..can
+            };
+            let needs = [Side::Clients, Side::Servers].map(|side| PortNeeds {
+                queues: None,
+                can: claims,
+                side,
+            });
+            let [clients, _] = plan(&needs, 3).try_into().unwrap();
+            let asked = clients.rss.clone().unwrap().types();
+            assert!(asked.contains(HashTypes::SOURCE), "{asked}");
+            let config = PortConfig {
+                plan: Some(clients),
+                ..PortConfig::new("net_null0", 3)
+            };
+            let port = EthPort::open(&eal, &config, &[pool]).unwrap();
+            let check = port.rss();
+            let found = asked.without(HashTypes::SOURCE);
+            assert_eq!(
+                check.differences,
+                [Difference::HashTypes { asked, found }],
+                "{}",
+                check.summary()
+            );
+            assert!(matches!(&check.spread, Spread::Rss(plan) if plan.types() == found));
+        },
+    );
+}
+
+#[test]
 fn a_table_that_is_not_the_one_asked_for_is_found() {
     in_own_process("a_table_that_is_not_the_one_asked_for_is_found", || {
         let eal = start(&["net_null0"]);

@@ -219,6 +219,12 @@ pub struct RssStats {
     pub sampled: u64,
     /// Those whose hashes differed, or that came in by another queue than their hash says.
     pub mismatched: u64,
+    /// Whom the port faces, as the boot file says: `clients`, `servers` or `both`.
+    #[serde(default)]
+    pub side: String,
+    /// What becomes of packets of NAT, in a sentence; absent with one worker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<String>,
 }
 
 /// `drops`' answer.

@@ -17,11 +17,12 @@ use std::path::{Path, PathBuf};
 
 use ipnet::Ipv4Net;
 use serde::Deserialize;
-use sluice_dataplane::steer;
+use sluice_dataplane::steer::{self, PortNeeds, RssCapabilities};
 
 use crate::api;
 use crate::config::Limits;
 use crate::plain::plain;
+use crate::spreading::Spreading;
 
 pub use check::Machine;
 
@@ -160,6 +161,17 @@ pub enum Side {
     /// Both.
     #[default]
     Both,
+}
+
+impl Side {
+    /// The word for it in the boot file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Servers => "servers",
+            Self::Both => "both",
+        }
+    }
 }
 
 impl From<Side> for steer::Side {
@@ -465,6 +477,23 @@ impl Port {
     /// Whether it is a PCI device; else it is a virtual one.
     pub fn is_pci(&self) -> bool {
         check::is_pci(&self.device)
+    }
+
+    /// What it wants of a NIC that can do this.
+    pub(crate) fn needs(&self, can: RssCapabilities) -> PortNeeds {
+        PortNeeds {
+            side: self.side.into(),
+            queues: self.rx_queues,
+            can,
+        }
+    }
+
+    /// The same, with its name.
+    pub(crate) fn spreading(&self, can: RssCapabilities) -> Spreading {
+        Spreading {
+            name: self.name.clone(),
+            needs: self.needs(can),
+        }
     }
 
     /// The device with its arguments, as EAL's `--vdev` and `-a` take them.

@@ -169,6 +169,9 @@ pub(super) fn rss(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> Resu
     }
     for (name, rss) in each {
         writeln!(out, "{name}: {}", rss.summary)?;
+        if let Some(nat) = &rss.nat {
+            writeln!(out, "  side {}: {nat}", rss.side)?;
+        }
         writeln!(
             out,
             "  hashes compared {}, wrong {}",

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use sluice_dataplane::command::PortId;
 use sluice_dataplane::dpdk::{Eal, EthPort, Mempool, PortConfig, PortError};
 use sluice_dataplane::punt::thread::PuntThread;
-use sluice_dataplane::steer::{self, PortNeeds, PortPlan};
+use sluice_dataplane::steer::{self, PortNeeds, PortPlan, Steering};
 
 use crate::api::{PortStats, RssStats};
 use crate::boot::{self, Boot};
+use crate::spreading;
 
 /// All ports, told to spread what they receive over the workers as far as they can.
 pub(super) fn open_ports(
@@ -17,15 +18,14 @@ pub(super) fn open_ports(
     pools: &[Mempool],
 ) -> Result<Vec<EthPort>, PortError> {
     let workers = eal.workers() as u16;
-    let needs = boot.ports.iter().map(|port| {
-        let can = EthPort::capabilities(eal, &port.device)?;
-        Ok(PortNeeds {
-            side: port.side.into(),
-            queues: port.rx_queues,
-            can,
-        })
-    });
-    let plans = steer::plan(&needs.collect::<Result<Vec<_>, PortError>>()?, workers);
+    let can = boot
+        .ports
+        .iter()
+        .map(|port| EthPort::capabilities(eal, &port.device));
+    let can = can.collect::<Result<Vec<_>, PortError>>()?;
+    let needs = boot.ports.iter().zip(can);
+    let needs: Vec<PortNeeds> = needs.map(|(port, can)| port.needs(can)).collect();
+    let plans = steer::plan(&needs, workers);
     let open = |(port, plan)| EthPort::open(eal, &port_config(port, workers, plan), pools);
     let ports = boot.ports.iter().zip(plans).map(open);
     ports.collect()
@@ -50,11 +50,15 @@ pub(super) fn port_reporter(
     punt: Option<&PuntThread>,
 ) -> Box<dyn FnMut() -> Vec<PortStats> + Send> {
     let configured: Vec<boot::Port> = boot.ports.clone();
+    let nat = nat(boot, &ports);
     let punted = punt.map(|punt| punt.cells().to_vec()).unwrap_or_default();
     Box::new(move || {
         let each = (0..).zip(configured.iter().zip(ports.iter()));
         each.map(|(id, (port, device))| {
             let mut stats = port_stats(port, device);
+            if let Some(rss) = &mut stats.rss {
+                rss.nat = nat.get(usize::from(id)).cloned().flatten();
+            }
             if let Some((_, cells)) = punted.iter().find(|(punted, _)| *punted == PortId(id)) {
                 stats.to_kernel_dropped = cells.dropped_to_kernel();
                 stats.from_kernel_dropped = cells.dropped_from_kernel();
@@ -63,6 +67,15 @@ pub(super) fn port_reporter(
         })
         .collect()
     })
+}
+
+/// What becomes of NAT's packets, by what the NICs really took.
+fn nat(boot: &Boot, ports: &[EthPort]) -> Vec<Option<String>> {
+    let spreads = ports.iter().map(|port| port.rss().spread.clone());
+    let steering = Steering::new(boot.workers.cores.len() as u16, spreads.collect());
+    let each = boot.ports.iter().zip(ports);
+    let each = each.map(|(port, device)| port.spreading(device.rss().can));
+    spreading::nat(&each.collect::<Vec<_>>(), &steering)
 }
 
 fn port_stats(port: &boot::Port, device: &EthPort) -> PortStats {
@@ -85,12 +98,12 @@ fn port_stats(port: &boot::Port, device: &EthPort) -> PortStats {
         rx_nombuf: stats.rx_nombuf,
         to_kernel_dropped: 0,
         from_kernel_dropped: 0,
-        rss: Some(rss_stats(device)),
+        rss: Some(rss_stats(port, device)),
         handed: None,
     }
 }
 
-fn rss_stats(device: &EthPort) -> RssStats {
+fn rss_stats(port: &boot::Port, device: &EthPort) -> RssStats {
     let check = device.rss();
     let (sampled, mismatched) = device.samples();
     RssStats {
@@ -99,5 +112,7 @@ fn rss_stats(device: &EthPort) -> RssStats {
         differences: check.differences.iter().map(ToString::to_string).collect(),
         sampled,
         mismatched,
+        side: port.side.name().to_owned(),
+        nat: None,
     }
 }

@@ -13,7 +13,7 @@ use crate::egress::Mac;
 use crate::io::Offloads;
 use crate::steer::check::{RssCheck, Told};
 use crate::steer::sample::SampleCells;
-use crate::steer::{PortNeeds, PortPlan, RssCapabilities, Spread, plan};
+use crate::steer::{HashTypes, PortNeeds, PortPlan, RssCapabilities, RssPlan, Spread, plan};
 
 /// Ethernet header and a VLAN tag: what a frame is longer than its MTU.
 const LINK_HEADER: u16 = 18;
@@ -244,16 +244,17 @@ impl EthPort {
         let can = rss::capabilities(&info);
         let steering = config.plan.clone().unwrap_or_else(|| alone(can, config));
         let mut setup = setup(config, &steering, offloads, &info);
-        let mut told = Told::default();
-        if let Err(error) = bring_up(&mut device, &setup, pools) {
-            if setup.rss.take().is_none() {
-                return Err(error);
-            }
-            told.refused = Some(error.reason());
-            bring_up(&mut device, &setup, pools)?;
-        }
+        let mut told = Told {
+            refused: bring_up_as_told(&mut device, &mut setup, pools)?,
+            ..Told::default()
+        };
         if let Some(plan) = &setup.rss {
             told = device.program(plan)?;
+            // What it took it does, where it does not say.
+            told.hash_types = told.hash_types.or(Some(plan.types()).filter(|took| {
+                let asked = steering.rss.as_ref().map(RssPlan::types);
+                asked != Some(*took)
+            }));
         }
         if config.promiscuous {
             device.enable_promiscuous()?;
@@ -486,6 +487,31 @@ fn offload_bits(offloads: Offloads) -> u64 {
     let bit = |wanted, bit| if wanted { bit } else { 0 };
     bit(offloads.ipv4_checksum, sys::SLUICE_TX_OFFLOAD_IPV4_CKSUM)
         | bit(offloads.udp_checksum, sys::SLUICE_TX_OFFLOAD_UDP_CKSUM)
+}
+
+/// Brings the device up to spread frames as it is told; where it does not take that, by both ends where one alone was wanted, and else not
+/// at all. Returns why not, and leaves in `setup` what it took.
+fn bring_up_as_told(
+    device: &mut Device,
+    setup: &mut Setup,
+    pools: &[Mempool],
+) -> Result<Option<String>, PortError> {
+    let Err(error) = bring_up(device, setup, pools) else {
+        return Ok(None);
+    };
+    let Some(plan) = setup.rss.take() else {
+        return Err(error);
+    };
+    let one_end = HashTypes::SOURCE | HashTypes::DESTINATION;
+    if plan.types().intersects(one_end) {
+        setup.rss = Some(plan.hashing(plan.types().without(one_end)));
+        if bring_up(device, setup, pools).is_ok() {
+            return Ok(None);
+        }
+        setup.rss = None;
+    }
+    bring_up(device, setup, pools)?;
+    Ok(Some(error.reason()))
 }
 
 fn bring_up(device: &mut Device, setup: &Setup, pools: &[Mempool]) -> Result<(), PortError> {

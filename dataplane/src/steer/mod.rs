@@ -24,6 +24,6 @@ pub mod sample;
 mod steering;
 pub mod toeplitz;
 
-pub use plan::{PortNeeds, PortPlan, RssCapabilities, Side, plan};
+pub use plan::{Obstacle, PortNeeds, PortPlan, RssCapabilities, Side, plan};
 pub use rss::{Addresses, HashTypes, Packet, RssPlan, Transport};
 pub use steering::{Spread, Steering};

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::rss::{HashTypes, RssPlan};
+use super::steering::Spread;
 use super::toeplitz::{Key, Toeplitz};
 use crate::command::WorkerId;
 
@@ -54,7 +55,41 @@ pub struct PortPlan {
     pub rss: Option<RssPlan>,
 }
 
+/// What keeps the NIC of a port from hashing one end of packets alone, as NAT wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// It has one receive queue.
+    OneQueue,
+    /// It spreads packets over its queues in a way that nobody knows.
+    NoRss,
+    /// It hashes both ends or none.
+    BothEndsOnly,
+    /// It could, but the port faces clients as well as real servers.
+    BothSides,
+}
+
+impl PortPlan {
+    /// How packets will come to the workers if the NIC does as planned.
+    pub fn spread(&self) -> Spread {
+        match &self.rss {
+            Some(plan) => Spread::Rss(plan.clone()),
+            None if self.queues == 1 => Spread::One(WorkerId(0)),
+            None => Spread::Unknown,
+        }
+    }
+}
+
 impl RssCapabilities {
+    /// Whether it can hash one end alone, as a port of this side wants it; of [`Side::Both`], either.
+    fn hashes_one_end(&self, side: Side) -> bool {
+        let (source, destination) = (HashTypes::SOURCE, HashTypes::DESTINATION);
+        self.hash_types.contains(match side {
+            Side::Clients => source,
+            Side::Servers => destination,
+            Side::Both => source | destination,
+        })
+    }
+
     /// Whether it can spread packets so that software knows where they go.
     pub fn can_spread(&self) -> bool {
         self.queues > 1
@@ -73,6 +108,19 @@ impl PortNeeds {
     fn spreads(&self, workers: u16) -> bool {
         self.queues(workers) > 1 && self.can.can_spread()
     }
+
+    /// Why its NIC is not told to hash one end of packets alone; `None` if it is, as long as the other ports allow it.
+    pub fn obstacle(&self, workers: u16) -> Option<Obstacle> {
+        if self.queues(workers) == 1 {
+            Some(Obstacle::OneQueue)
+        } else if !self.can.can_spread() {
+            Some(Obstacle::NoRss)
+        } else if !self.can.hashes_one_end(self.side) {
+            Some(Obstacle::BothEndsOnly)
+        } else {
+            (self.side == Side::Both).then_some(Obstacle::BothSides)
+        }
+    }
 }
 
 /// A plan for each of the ports of an appliance with so many workers (contract 4 of the design).
@@ -83,11 +131,9 @@ impl PortNeeds {
 pub fn plan(ports: &[PortNeeds], workers: u16) -> Vec<PortPlan> {
     let workers = workers.max(1);
     let spreading: Vec<&PortNeeds> = ports.iter().filter(|port| port.spreads(workers)).collect();
-    let ends = spreading.iter().all(|port| match port.side {
-        Side::Clients => port.can.hash_types.contains(HashTypes::SOURCE),
-        Side::Servers => port.can.hash_types.contains(HashTypes::DESTINATION),
-        Side::Both => false,
-    });
+    let ends = spreading
+        .iter()
+        .all(|port| port.obstacle(workers).is_none());
     let smallest = spreading.iter().map(|port| port.can.table).min();
     let classes = smallest.unwrap_or(MOST_CLASSES).min(MOST_CLASSES);
     let owners: Vec<WorkerId> = default_owners(classes, workers);
@@ -197,6 +243,32 @@ mod tests {
         let with_tap = plan(&[two[0], two[1], tap], 3);
         assert_eq!(types(&with_tap[..2]), [source, destination]);
         assert!(with_tap[2].rss.is_none());
+    }
+
+    #[test]
+    fn what_keeps_a_nic_from_hashing_one_end_is_told_apart() {
+        let of = |side, can| needs(side, can).obstacle(3);
+        assert_eq!(of(Side::Clients, full()), None);
+        assert_eq!(of(Side::Servers, full()), None);
+        assert_eq!(of(Side::Both, full()), Some(Obstacle::BothSides));
+        assert_eq!(of(Side::Both, FULL), Some(Obstacle::BothEndsOnly));
+        let source = FULL.hash_types | HashTypes::SOURCE;
+        let half = RssCapabilities {
+            hash_types: source,
+            ..FULL
+        };
+        assert_eq!(of(Side::Clients, half), None);
+        assert_eq!(of(Side::Servers, half), Some(Obstacle::BothEndsOnly));
+        let none = RssCapabilities {
+            queues: 8,
+            ..RssCapabilities::default()
+        };
+        assert_eq!(of(Side::Clients, none), Some(Obstacle::NoRss));
+        let one = RssCapabilities {
+            queues: 1,
+            ..full()
+        };
+        assert_eq!(of(Side::Clients, one), Some(Obstacle::OneQueue));
     }
 
     #[test]

@@ -314,6 +314,15 @@ impl RssPlan {
         })
     }
 
+    /// The same, but for what is hashed.
+    #[must_use]
+    pub fn hashing(&self, types: HashTypes) -> Self {
+        Self {
+            types,
+            ..self.clone()
+        }
+    }
+
     /// What hashes.
     pub fn toeplitz(&self) -> &Arc<Toeplitz> {
         &self.toeplitz

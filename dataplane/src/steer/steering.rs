@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::classes::{FIRST_PORT, PORTS, PortClasses};
 use super::former::Formers;
-use super::plan::{MOST_CLASSES, default_owners};
+use super::plan::{MOST_CLASSES, Side, default_owners};
 use super::rss::{HashTypes, Packet, RssPlan};
 use super::toeplitz::{KEY_LEN, Key, Toeplitz};
 use crate::command::{PortId, WorkerId};
@@ -50,8 +50,8 @@ impl Steering {
 
     /// So many workers, and ports that spread like this, by [`PortId`].
     ///
-    /// The first of them that hashes packets of servers decides how owners are found, or else the first that hashes at all: the others
-    /// agree with it if they took the plan they were given.
+    /// The first of them that hashes packets of servers decides how owners are found, one that hashes their destinations alone before
+    /// others, or else the first that hashes at all: the others agree with it if they took the plan they were given.
     pub fn new(workers: u16, ports: Vec<Spread>) -> Self {
         let rss = || {
             ports.iter().filter_map(|spread| match spread {
@@ -60,7 +60,11 @@ impl Steering {
             })
         };
         let hears_servers = |plan: &&RssPlan| !plan.types().intersects(HashTypes::SOURCE);
-        let reference = rss().find(hears_servers).or_else(|| rss().next());
+        let only_servers = |plan: &&RssPlan| plan.types().contains(HashTypes::DESTINATION);
+        let reference = rss()
+            .find(only_servers)
+            .or_else(|| rss().find(hears_servers))
+            .or_else(|| rss().next());
         let (toeplitz, owners, types) = match reference {
             Some(plan) if plan.workers().len() >= usize::from(workers) => (
                 Arc::clone(plan.toeplitz()),
@@ -214,6 +218,28 @@ impl Steering {
             Spread::Rss(plan) => plan.worker_of(packet),
             Spread::Unknown => None,
         }
+    }
+
+    /// Whether packets of NAT that come in on a port of this side reach the worker that owns their connection without being handed
+    /// over. Control thread: looks at each entry of the port's table.
+    pub fn brings_nat_home(&self, port: PortId, side: Side) -> bool {
+        if self.workers == 1 {
+            return true;
+        }
+        let only = match side {
+            Side::Clients => HashTypes::SOURCE,
+            Side::Servers => HashTypes::DESTINATION,
+            Side::Both => return false,
+        };
+        let Spread::Rss(plan) = self.spread(port) else {
+            return false;
+        };
+        let key = plan.toeplitz().key();
+        let entries = plan.table().len().max(self.owners.len()) as u32;
+        plan.types().contains(only)
+            && key.is_symmetric()
+            && key.hashes_like(self.toeplitz.key())
+            && (0..entries).all(|hash| plan.worker_of_hash(hash) == self.owner_of_hash(hash))
     }
 
     /// The worker that owns the connections of a client to services with NAT real servers: its address and port are the only
@@ -435,6 +461,47 @@ mod tests {
                 .count()
         };
         assert_eq!([0, 1, 2, 3, 4].map(owned), [26, 26, 26, 25, 25]);
+    }
+
+    #[test]
+    fn nat_comes_home_where_each_side_is_hashed_by_its_own_end() {
+        let home = |steering: &Steering| {
+            let ports = [(0, Side::Clients), (1, Side::Servers)];
+            ports.map(|(port, side)| steering.brings_nat_home(PortId(port), side))
+        };
+        let full = two_sided(3, 512, full());
+        assert_eq!(home(&full), [true; 2]);
+        assert!(!full.brings_nat_home(PortId(0), Side::Both));
+        let common = two_sided(3, 128, HashTypes::EVERY_KIND);
+        assert_eq!(home(&common), [false; 2]);
+        assert_eq!(home(&Steering::new(3, Vec::new())), [false; 2]);
+        assert_eq!(home(&Steering::single()), [true; 2]);
+        // A NIC that has a table of its own.
+        let Spread::Rss(plan) = full.spread(PortId(0)) else {
+            unreachable!("it was planned so")
+        };
+        let table = plan.table().iter().map(|queue| (queue + 1) % 3).collect();
+        let toeplitz = Arc::clone(plan.toeplitz());
+        let odd = RssPlan::new(toeplitz, plan.types(), table, plan.workers().to_vec());
+        let spreads = vec![Spread::Rss(odd.unwrap()), full.spread(PortId(1)).clone()];
+        assert_eq!(home(&Steering::new(3, spreads)), [false, true]);
+    }
+
+    #[test]
+    fn a_clients_nic_that_hashes_both_ends_leaves_replies_of_fullnat_aligned() {
+        let full = two_sided(3, 512, full());
+        let Spread::Rss(plan) = full.spread(PortId(0)) else {
+            unreachable!("it was planned so")
+        };
+        let both = Spread::Rss(plan.hashing(HashTypes::EVERY_KIND));
+        let steering = Steering::new(3, vec![both, full.spread(PortId(1)).clone()]);
+        for worker in (0..3).map(WorkerId) {
+            for nth in 0..steering.local_ports(worker) {
+                let port = steering.local_port(worker, SERVER, LADDR, nth).unwrap();
+                let reply = tcp(SERVER, Endpoint::new(LADDR, port));
+                assert_eq!(steering.reaches(PortId(1), &reply), Some(worker));
+            }
+        }
     }
 
     #[test]

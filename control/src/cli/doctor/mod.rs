@@ -318,6 +318,7 @@ mod tests {
         assert_eq!(code, 0);
         assert!(rss.contains("client: one queue for one worker"), "{rss}");
         assert!(rss.contains("  hashes compared 10, wrong 2"), "{rss}");
+        assert!(rss.contains("  side clients: none is"), "{rss}");
         let (code, table) = sluice("rss table");
         assert_eq!(code, 0);
         assert!(table.contains("1-3") && table.contains("0,4"), "{table}");
