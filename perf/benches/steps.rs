@@ -21,6 +21,7 @@ use sluice_dataplane::parse::parse;
 use sluice_dataplane::sched::Request;
 use sluice_dataplane::service::{Method, Protocol, SchedulerKind, ServiceId, Services};
 use sluice_dataplane::stats::WorkerCells;
+use sluice_dataplane::steer::toeplitz::{KEY_LEN, Key, Toeplitz};
 use sluice_dataplane::time::{Grain, TickRate, Ticks};
 use sluice_perf::choice::service;
 use sluice_perf::frame::{self, ACK};
@@ -54,6 +55,19 @@ fn hash(bencher: Bencher) {
     bencher
         .counter(ItemsCount::new(1u32))
         .bench_local(|| table.hash(Protocol::Tcp.number(), black_box(&ends)));
+}
+
+/// RSS in software, of IPv4 with ports: under the key that every field hashes alike, and under any other.
+#[divan::bench(args = ["symmetric", "any"])]
+fn toeplitz(bencher: Bencher, key: &str) {
+    let key = match key {
+        "symmetric" => Key::symmetric(KEY_LEN),
+        _ => Key::microsoft(),
+    };
+    let toeplitz = Toeplitz::new(key);
+    bencher
+        .counter(ItemsCount::new(1u32))
+        .bench_local(|| toeplitz.hash(black_box(&[11, 0, 0, 1, 10, 0, 0, 1, 4, 0, 0, 80])));
 }
 
 #[divan::bench(args = SIZES)]
