@@ -242,6 +242,35 @@ fn a_threshold_holds_for_servers_that_owners_chose() {
 }
 
 #[test]
+fn a_place_that_an_owner_takes_for_one_who_has_not_heard_of_the_threshold_is_given_back() {
+    let (mut team, ids) = persistent(2);
+    team.each(|rig| {
+        for id in &ids[1..] {
+            rig.delete_server(*id);
+        }
+    });
+    let from: Vec<_> = (1..=200).map(client).collect();
+    let threshold = |rig: &mut Rig| {
+        rig.service.real_servers[0].upper_threshold = 8;
+        rig.put(ServiceEdit::ServerEdited(ids[0]));
+    };
+    threshold(&mut team.workers[1]);
+    // The second worker owns some of these clients, and takes places for them.
+    let opened = |team: &mut Team, clients: &[Ipv4Addr]| {
+        let syns = clients.iter().map(|from| syn(team, 0, (*from, 5000)));
+        syns.filter(Option::is_some).count()
+    };
+    assert_eq!(opened(&mut team, &from[..7]), 7);
+    threshold(&mut team.workers[0]);
+    assert_eq!(opened(&mut team, &from[7..]), 1, "7 of 8 are there");
+    for _ in 0..10 {
+        team.each(|rig| rig.sleep(60_000));
+    }
+    assert_eq!(team.connections(), [0, 0]);
+    assert_eq!(opened(&mut team, &from), 8, "as many as ever");
+}
+
+#[test]
 fn lblc_sends_a_destination_to_one_server_whoever_receives_its_connections() {
     for kind in [SchedulerKind::Lblc, SchedulerKind::Lblcr] {
         let (mut team, ids) = persistent(4);

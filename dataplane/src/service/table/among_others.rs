@@ -13,6 +13,9 @@ use crate::time::Span;
 /// Counts of others that are read in a millisecond: with more of them they are read less often.
 const READS_A_FOLD: usize = 2048;
 
+/// Thresholds of a server that this worker has yet to hear of: they leave the overload as it is.
+const UNHEARD: Thresholds = (u32::MAX, 0);
+
 impl Services {
     /// There are these workers, of which this is one. To be told before the first service.
     pub fn meet(&mut self, me: WorkerId, colleagues: Arc<Colleagues>) {
@@ -56,11 +59,16 @@ impl Services {
 
     /// Gives a place back that no connection came to take.
     pub fn release_reserved(&mut self) {
-        if let Some(place) = self.reserved.take() {
+        if let Some(place) = self.reserved.take()
+            && let Some(colleagues) = &self.colleagues
+        {
             let server = &self.servers[place as usize];
-            if let Some(load) = shared_load(&self.colleagues, server, place) {
-                load.leave(1, server.thresholds());
-            }
+            let thresholds = if server.shared {
+                server.thresholds()
+            } else {
+                UNHEARD
+            };
+            colleagues.load(place).leave(1, thresholds);
         }
     }
 
