@@ -367,7 +367,7 @@ impl<P: Port> Pipeline<P> {
         }
         let half = self.half_connect(service, &chosen, &key, hash);
         if let (Err(_), Some((owner, template))) = (&half, template) {
-            self.report_end(owner, template, Ending::Forced, false);
+            self.report_end(owner, template, Ending::Natural, false);
         }
         match half.and_then(|half| self.complete(half)) {
             Ok(hit) => self.pass(port, frame, &flow, hit),
@@ -444,7 +444,8 @@ impl<P: Port> Pipeline<P> {
             self.services.release_reserved();
         }
         if let Some(template) = offer.template {
-            self.report_end(from, template, Ending::Forced, false);
+            // As if the connection had come and gone: others of the client are where it leads.
+            self.report_end(from, template, Ending::Natural, false);
         }
     }
 }

@@ -142,6 +142,24 @@ fn an_owner_that_does_not_turn_costs_a_counted_drop_and_no_wrong_server() {
 }
 
 #[test]
+fn an_answer_that_comes_too_late_costs_the_client_no_template() {
+    let (mut team, _) = persistent(2);
+    team.each(|rig| rig.persist(600, [255; 4]));
+    let from = owned_by_the_second(&mut team);
+    let server = syn(&mut team, 0, (from, 4001));
+    // The connections end, and the template lives on for its time.
+    team.each(|rig| rig.sleep(62_000));
+    team.settle();
+    assert_eq!(team.sum(|cells| cells.connections.read()), 0);
+    alone(&mut team, (from, 5000));
+    team.workers[0].sleep(300);
+    assert_eq!(team.drops(DropReason::AdviceMissing), 1);
+    team.settle();
+    assert!(templates(&mut team).iter().any(|one| one.1 == from));
+    assert_eq!(syn(&mut team, 0, (from, 5001)), server);
+}
+
+#[test]
 fn no_more_packets_wait_than_there_is_room_for() {
     let (mut team, _) = persistent(2);
     let from = owned_by_the_second(&mut team);
