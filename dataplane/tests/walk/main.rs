@@ -25,3 +25,4 @@ mod shares;
 mod short_way;
 mod slow_path;
 mod team;
+mod threads;

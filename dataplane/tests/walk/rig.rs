@@ -70,7 +70,17 @@ impl Rig {
         peers: Peers<TestFrame>,
         sent_by: Option<WorkerId>,
     ) -> Self {
-        let cells = Arc::new(WorkerCells::new(4, 16));
+        Self::sized(protocol, peers, sent_by, 256)
+    }
+
+    /// With room for so many connections.
+    pub(crate) fn sized(
+        protocol: Protocol,
+        peers: Peers<TestFrame>,
+        sent_by: Option<WorkerId>,
+        max_connections: usize,
+    ) -> Self {
+        let cells = Arc::new(WorkerCells::new(8, 32));
         let (commands, command_queue) = RingBuffer::new(256);
         let (event_queue, events) = RingBuffer::new(256);
         let (mut ports, mut kernel) = (Vec::new(), Vec::new());
@@ -91,7 +101,7 @@ impl Rig {
         let config = WorkerConfig {
             id: peers.id(),
             rate: RATE,
-            max_connections: 256,
+            max_connections,
             max_held: 16,
             seed: 7,
         };

@@ -24,8 +24,18 @@ pub(crate) struct Team {
 impl Team {
     /// So many workers, with the same service at `VIP:80`, and rings for `capacity` frames.
     pub(crate) fn new(workers: u16, capacity: usize, protocol: Protocol) -> Self {
+        Self::sized(workers, capacity, protocol, 256)
+    }
+
+    /// With room for so many connections of each.
+    pub(crate) fn sized(
+        workers: u16,
+        capacity: usize,
+        protocol: Protocol,
+        max_connections: usize,
+    ) -> Self {
         let peers = mesh(workers, capacity).into_iter();
-        let workers = peers.map(|peers| Rig::beside_others(protocol, peers, None));
+        let workers = peers.map(|peers| Rig::sized(protocol, peers, None, max_connections));
         let mut team = Self {
             workers: workers.collect(),
         };
