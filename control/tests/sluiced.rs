@@ -203,3 +203,59 @@ fn a_boot_file_can_be_checked_without_starting() {
     let bad = { bad }.arg("--check").output().unwrap();
     assert!(refusal(&bad).contains("service[0]: service 224.0.0.1 is not a unicast address"));
 }
+
+#[test]
+fn it_asks_devices_what_they_can_do_and_changes_nothing_by_it() {
+    let folder = Folder::new("probe");
+    let (input, output) = (folder.0.join("in.pcap"), folder.0.join("out.pcap"));
+    // A capture without a packet.
+    let header = [
+        0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 1, 0, 0, 0,
+    ];
+    fs::write(&input, header).unwrap();
+    fs::write(&output, "kept").unwrap();
+    let ports = format!(
+        "[[port]]\nname = \"null\"\ndevice = \"net_null1\"\n\
+         [[port]]\nname = \"files\"\ndevice = \"net_pcap2\"\nargs = \"rx_pcap={},tx_pcap={}\"\n\
+         [[port]]\nname = \"vm\"\ndevice = \"net_virtio_user3\"\nargs = \"path=/none\"\n\
+         [[port]]\nname = \"odd\"\ndevice = \"net_nonsense4\"\n",
+        input.display(),
+        output.display()
+    );
+    let config = folder.boot(&ports);
+    let probe = || sluiced(&config).arg("--probe").output().unwrap();
+    let asked = probe();
+    assert!(asked.status.success(), "{asked:?}");
+    let asked: serde_json::Value = serde_json::from_slice(&asked.stdout).unwrap();
+    let ports = &asked["ports"];
+    let device = |port: usize, key: &str| ports[port]["device"][key].clone();
+    assert_eq!(device(0, "driver"), "net_ring");
+    assert_eq!(device(0, "rss_table"), 0);
+    assert_eq!(device(0, "rx_queues"), 16);
+    assert_eq!(device(1, "driver"), "net_null");
+    assert_eq!(device(1, "rss_table"), 128);
+    let types = device(1, "rss_types").as_str().unwrap().to_owned();
+    assert!(
+        types.contains("ipv4-tcp") && !types.contains("only"),
+        "{types}"
+    );
+    assert_eq!(device(1, "flow_rules"), "none");
+    assert_eq!(
+        (device(2, "rx_queues"), device(2, "tx_queues")),
+        (1.into(), 1.into())
+    );
+    assert!(
+        ports[3]["not_asked"].as_str().unwrap().contains("peer"),
+        "{ports}"
+    );
+    assert!(ports[4].get("device").is_none(), "{ports}");
+    assert_eq!(fs::read_to_string(&output).unwrap(), "kept");
+
+    // Not while somebody has them.
+    let _daemon = UnixListener::bind(folder.socket()).unwrap();
+    let sentence = refusal(&probe());
+    assert!(
+        sentence.contains("another sluiced is listening"),
+        "{sentence}"
+    );
+}

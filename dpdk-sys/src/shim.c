@@ -83,6 +83,26 @@ int sluice_link(uint16_t port, bool *up, uint32_t *mbit_per_s)
 	return error;
 }
 
+int sluice_flow_validate(uint16_t port, const char **message)
+{
+	struct rte_flow_attr attributes = { .ingress = 1 };
+	struct rte_flow_item pattern[] = {
+		{ .type = RTE_FLOW_ITEM_TYPE_ETH },
+		{ .type = RTE_FLOW_ITEM_TYPE_IPV4 },
+		{ .type = RTE_FLOW_ITEM_TYPE_END },
+	};
+	struct rte_flow_action_queue queue = { .index = 0 };
+	struct rte_flow_action actions[] = {
+		{ .type = RTE_FLOW_ACTION_TYPE_QUEUE, .conf = &queue },
+		{ .type = RTE_FLOW_ACTION_TYPE_END },
+	};
+	struct rte_flow_error error = { 0 };
+	int result = rte_flow_validate(port, &attributes, pattern, actions, &error);
+
+	*message = error.message;
+	return result;
+}
+
 uint32_t sluice_softrss(uint32_t *words, uint32_t len, const uint8_t *key)
 {
 	return rte_softrss(words, len, key);

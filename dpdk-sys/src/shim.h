@@ -11,6 +11,7 @@
 #include <rte_eal.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_flow.h>
 #include <rte_launch.h>
 #include <rte_lcore.h>
 #include <rte_log.h>
@@ -114,6 +115,9 @@ int sluice_pktmbuf_chain(struct rte_mbuf *head, struct rte_mbuf *tail);
 
 /* Link state without waiting for it. 0, or a negative error number. */
 int sluice_link(uint16_t port, bool *up, uint32_t *mbit_per_s);
+
+/* Whether a device would take the rule "IPv4 goes to queue 0". 0, or a negative error number and what the driver says to it or NULL. */
+int sluice_flow_validate(uint16_t port, const char **message);
 
 /* DPDK's own Toeplitz hash of `len` words of 32 bits in host order. */
 uint32_t sluice_softrss(uint32_t *words, uint32_t len, const uint8_t *key);

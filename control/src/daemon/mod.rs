@@ -11,6 +11,7 @@ mod follow;
 mod log;
 mod memory;
 mod ports;
+mod probe;
 mod sizes;
 mod stop;
 mod turn;
@@ -27,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::boot::{Boot, BootError};
 use crate::controller::{Controller, Setup};
 use crate::rpc::server::Hub;
-use crate::rpc::socket::{Socket, SocketError};
+use crate::rpc::socket::{self, Socket, SocketError};
 use appliance::{Appliance, ApplianceError};
 use ending::Ending;
 use follow::{FollowError, follow};
@@ -57,6 +58,13 @@ pub struct Options {
     /// socket that another daemon has.
     #[arg(long)]
     check: bool,
+
+    /// Only ask the devices of the boot file what they can do: print that as JSON, for `sluice doctor --config`, and exit 0.
+    ///
+    /// Nothing is received or sent. Virtual devices are made so that nobody notices: taps by other names, captures into nowhere; those
+    /// that need a peer are not asked. It refuses while a daemon runs with the same boot file.
+    #[arg(long, conflicts_with = "check")]
+    probe: bool,
 
     /// What to log, to stderr: error, warn, info, debug, trace, or as RUST_LOG takes it (sluice_control::rpc=debug,info).
     /// [default: $RUST_LOG, or info]
@@ -95,6 +103,8 @@ enum StartError {
     ControlCore(usize),
     #[error("the control thread's runtime: {0}")]
     Runtime(std::io::Error),
+    #[error("the devices' answers cannot be written: {0}")]
+    Answer(std::io::Error),
 }
 
 /// The daemon's life. Says on stderr why, if it cannot start.
@@ -111,6 +121,9 @@ pub fn run(options: &Options) -> ExitCode {
 
 fn start(options: &Options) -> Result<(), StartError> {
     log::start(options.log_level.as_deref())?;
+    if options.probe {
+        return ask_devices(options);
+    }
     // First, while nothing has been touched: the runtime may fail, and from here on a signal must find us cleaning up.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -140,6 +153,16 @@ fn start(options: &Options) -> Result<(), StartError> {
     }
     info!("sluiced has stopped");
     Ok(())
+}
+
+/// `--probe`.
+fn ask_devices(options: &Options) -> Result<(), StartError> {
+    use std::io::Write;
+    let boot = Boot::load(&options.config)?;
+    socket::check_free(&boot.rpc.socket)?;
+    let asked = probe::probe(&boot);
+    let text = serde_json::to_string(&asked).map_err(|error| StartError::Answer(error.into()))?;
+    writeln!(std::io::stdout(), "{text}").map_err(StartError::Answer)
 }
 
 /// From an appliance at rest to the signal that ends it.

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::{Machine, Nic};
+use super::Machine;
+use super::asked::Asked;
 use crate::boot::{Boot, Hugepages, Polling, Port};
+
+mod ports;
 
 /// One thing that is as it should be, or is not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +36,14 @@ impl Finding {
     }
 }
 
-/// Looks at a machine with a boot file's eyes. `memory_mb` is what DPDK will take.
-pub fn findings(machine: &Machine, boot: &Boot, memory_mb: u64) -> Vec<Finding> {
+/// Looks at a machine with a boot file's eyes. `memory_mb` is what DPDK will take, `asked` what the ports' devices say that they can do,
+/// or why they were not asked.
+pub fn findings(
+    machine: &Machine,
+    boot: &Boot,
+    memory_mb: u64,
+    asked: &Result<Asked, String>,
+) -> Vec<Finding> {
     let mut found = Vec::new();
     for core in &boot.workers.cores {
         found.extend(worker_core(machine, boot, *core));
@@ -45,9 +54,7 @@ pub fn findings(machine: &Machine, boot: &Boot, memory_mb: u64) -> Vec<Finding> 
     if !nics.is_empty() {
         found.push(iommu(machine));
     }
-    for port in &boot.ports {
-        found.extend(self::port(machine, boot, port));
-    }
+    found.extend(ports::ports(machine, boot, asked));
     found
 }
 
@@ -175,101 +182,11 @@ fn iommu(machine: &Machine) -> Finding {
     }
 }
 
-fn port(machine: &Machine, boot: &Boot, port: &Port) -> Vec<Finding> {
-    let about = format!("port {}", port.name);
-    let workers = boot.workers.cores.len();
-    if !port.is_pci() {
-        return vec![Finding::good(about, virtual_device(&port.device, workers))];
-    }
-    let Some(nic) = machine.nic(&port.device) else {
-        return vec![Finding::bad(
-            about,
-            format!("there is no NIC at {}", port.device),
-            format!("take one of these: {}", list(machine)),
-        )];
-    };
-    let mut found = vec![driver(&about, nic)];
-    let nodes = worker_nodes(machine, boot);
-    if let Some(node) = nic.node
-        && !nodes.is_empty()
-        && nodes != [node]
-    {
-        let far = format!(
-            "its packets cross between NUMA nodes: it is on node {node}, workers are on {}",
-            words(&nodes)
-        );
-        let near: Vec<usize> = machine
-            .cores
-            .iter()
-            .filter(|core| core.node == Some(node))
-            .map(|core| core.id)
-            .collect();
-        found.push(Finding::bad(
-            &about,
-            far,
-            format!("give workers cores of node {node}: {}", words(&near)),
-        ));
-    }
-    found
-}
-
-fn driver(about: &str, nic: &Nic) -> Finding {
-    let Nic { address, id, .. } = nic;
-    let bind = format!("dpdk-devbind.py --bind=vfio-pci {address}");
-    match nic.driver.as_deref() {
-        Some("vfio-pci") => Finding::good(about, format!("NIC {id}, bound to vfio-pci")),
-        Some(driver @ ("mlx5_core" | "mlx4_core" | "mana")) => Finding::good(
-            about,
-            format!("NIC {id}, driven through the kernel's {driver}, as DPDK wants it"),
-        ),
-        Some(driver @ ("uio_pci_generic" | "igb_uio")) => Finding::bad(
-            about,
-            format!("NIC {id}, bound to {driver}: no IOMMU keeps it to its memory"),
-            format!("{bind}, where the machine has an IOMMU"),
-        ),
-        Some(driver) => {
-            let used = match &nic.interfaces[..] {
-                [] => String::new(),
-                names => format!(" as {}", names.join(", ")),
-            };
-            Finding::bad(
-                about,
-                format!("NIC {id} is the kernel's ({driver}{used}): DPDK will not find it"),
-                format!("{bind}, if you are not logged in by it"),
-            )
-        }
-        None => Finding::bad(about, format!("NIC {id} has no driver"), bind),
-    }
-}
-
-/// What is known of virtual devices without asking them.
-fn virtual_device(device: &str, workers: usize) -> String {
-    if workers == 1 {
-        return format!("virtual device {device}, one worker: nothing to spread");
-    }
-    format!(
-        "virtual device {device}: no RSS. Packets that arrive at another of the {workers} workers than their owner are handed over"
-    )
-}
-
 /// The NUMA nodes that workers are on.
 fn worker_nodes(machine: &Machine, boot: &Boot) -> Vec<u32> {
     let cores = boot.workers.cores.iter();
     let nodes: BTreeSet<u32> = cores.filter_map(|id| machine.core(*id)?.node).collect();
     nodes.into_iter().collect()
-}
-
-fn list(machine: &Machine) -> String {
-    let each = machine
-        .nics
-        .iter()
-        .map(|nic| format!("{} ({})", nic.address, nic.id));
-    let each: Vec<String> = each.collect();
-    if each.is_empty() {
-        "there is no PCI NIC".into()
-    } else {
-        each.join(", ")
-    }
 }
 
 fn words(items: &[impl ToString]) -> String {
@@ -292,7 +209,7 @@ mod tests {
             cores: (0..16).collect(),
         };
         let boot = Boot::parse(Path::new("boot.toml"), text, &cores).unwrap();
-        findings(&made.machine(), &boot, 1024)
+        findings(&made.machine(), &boot, 1024, &Err("made up".into()))
     }
 
     /// What is to be changed: about what, and how it is.
@@ -310,7 +227,10 @@ mod tests {
             "{found:?}"
         );
         let abouts: Vec<&str> = found.iter().map(|finding| finding.about.as_str()).collect();
-        assert_eq!(abouts, ["core 6", "hugepages", "IOMMU", "port wan"]);
+        assert_eq!(
+            abouts,
+            ["core 6", "hugepages", "IOMMU", "devices", "port wan"]
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! All of it is read from /sys and /proc below a root, so that tests can make up machines. [`advice`] says what to change.
 
 pub mod advice;
+pub mod asked;
 
 use std::fs;
 use std::path::{Path, PathBuf};

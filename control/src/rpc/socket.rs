@@ -120,7 +120,8 @@ fn remove_folders(made: &[PathBuf]) {
     }
 }
 
-fn check_free(path: &Path) -> Result<(), SocketError> {
+/// Whether nobody listens at `path`, and a socket may be there.
+pub(crate) fn check_free(path: &Path) -> Result<(), SocketError> {
     let io = |error| SocketError::Io {
         path: path.to_owned(),
         error,

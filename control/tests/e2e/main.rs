@@ -14,6 +14,7 @@
 mod bridge;
 mod bulk;
 mod daemon;
+mod doctor;
 mod kernel;
 mod lifecycle;
 mod load;

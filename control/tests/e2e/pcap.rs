@@ -83,7 +83,7 @@ fn syn(to: [u8; 6], client: u8, port: u16) -> Vec<u8> {
     frame
 }
 
-fn write(path: &Path, frames: &[Vec<u8>]) {
+pub(crate) fn write(path: &Path, frames: &[Vec<u8>]) {
     let header = PcapHeader {
         datalink: DataLink::ETHERNET,
         ..PcapHeader::default()

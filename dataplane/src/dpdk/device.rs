@@ -148,6 +148,17 @@ impl Device {
         Ok(())
     }
 
+    /// Configures so many receive and transmit queues, and nothing else: for who only asks. Not while it runs.
+    pub(super) fn configure_queues(&mut self, [rx, tx]: [u16; 2]) -> Result<(), PortError> {
+        self.touched = true;
+        // SAFETY: all zeroes is a value of this structure, and means DPDK's defaults.
+        let conf: sys::rte_eth_conf = unsafe { mem::zeroed() };
+        // SAFETY: the configuration is copied; `self` is borrowed exclusively, so nobody polls the device.
+        self.check("configured", unsafe {
+            sys::rte_eth_dev_configure(self.id, rx, tx, &conf)
+        })
+    }
+
     /// Devices without the notion of an MTU are left alone.
     pub(super) fn set_mtu(&self, mtu: u16) -> Result<(), PortError> {
         // SAFETY: takes numbers.

@@ -63,6 +63,7 @@ pub mod clock;
 mod config;
 mod device;
 mod eal;
+mod facts;
 mod log;
 mod mbuf;
 mod memory;
@@ -73,6 +74,7 @@ mod rss;
 
 pub use config::{Backing, EalConfig, Hugepages, Iova};
 pub use eal::{Eal, EalError, RunningWorker};
+pub use facts::{DeviceFacts, FlowRules};
 pub use log::HeldComplaints;
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolError, PoolConfig, Socket};

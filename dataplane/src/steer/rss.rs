@@ -100,6 +100,15 @@ impl HashTypes {
         self.0 == 0
     }
 
+    /// Those of these names, as [`HashTypes`] are displayed; names of none are skipped.
+    pub fn named(names: &str) -> Self {
+        let each = names.split_whitespace().filter_map(|name| {
+            let mut named = Self::NAMES.into_iter();
+            named.find_map(|(one, own)| (own == name).then_some(one))
+        });
+        each.fold(Self::NONE, |types, one| types | one)
+    }
+
     /// Each single type there is.
     pub fn each() -> impl Iterator<Item = Self> {
         Self::NAMES.into_iter().map(|(one, _)| one)

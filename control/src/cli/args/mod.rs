@@ -111,7 +111,8 @@ It finds services whose address is not this machine's, next hops that do not ans
 machines that answer ARP for the address of a service with real servers of method dr or tun: clients go to those past sluice.
 
 With --config it needs no daemon: it says what this machine, its NICs and that boot file will do together (cores, NUMA, hugepages,
-IOMMU, drivers, RSS), and what to change.
+IOMMU, drivers, RSS, what becomes of NAT, rte_flow), and what to change. It has `sluiced --probe` ask the NICs, as root; while a daemon
+has them, `sluice rss` tells.
 
 Exit codes: 0 nothing was found; 3 something was; 1 the daemon cannot be reached, or ARP cannot be asked; 2 the boot file will not do.")]
     Doctor {

@@ -17,6 +17,7 @@ use crate::client::Rpc;
 use crate::daemon::memory_mb;
 use crate::machine::Machine;
 use crate::machine::advice::{Finding, findings};
+use crate::machine::asked::ask;
 
 mod arp;
 
@@ -74,7 +75,12 @@ pub(super) fn before_start(
         .map_err(|error| Failure::Input(format!("{}: {error}", config.display())))?;
     let boot =
         Boot::parse(config, &text, &cores).map_err(|error| Failure::Input(error.to_string()))?;
-    let found = findings(&machine, &boot, u64::from(memory_mb(&boot)));
+    let asked = if root == Path::new("/") {
+        ask(config)
+    } else {
+        Err("these are another machine's files".to_owned())
+    };
+    let found = findings(&machine, &boot, u64::from(memory_mb(&boot)), &asked);
     let problems = found
         .iter()
         .filter(|finding| finding.change.is_some())
@@ -272,6 +278,12 @@ mod tests {
         assert_eq!(code, Ok(0), "{said}");
         assert!(
             said.contains("  core 7: isolated, without a tick"),
+            "{said}"
+        );
+        assert!(
+            said.contains(
+                "  devices: not asked what they can do (RSS, rte_flow): these are another"
+            ),
             "{said}"
         );
         let (code, said) = boot("cores = [5]");
