@@ -26,6 +26,7 @@ mod pcap;
 mod refusals;
 mod replayed;
 mod rig;
+mod several;
 mod shell;
 mod tour;
 mod traffic;

@@ -15,7 +15,7 @@ use crate::netns::Netns;
 use crate::rig::{cores, eventually};
 
 /// DPDK's first net_pcap.
-const PORT: [u8; 6] = [0x02, 0x70, 0x63, 0x61, 0x70, 0x00];
+pub(crate) const PORT: [u8; 6] = [0x02, 0x70, 0x63, 0x61, 0x70, 0x00];
 const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const SERVER: [u8; 6] = [2, 0, 0, 0, 1, 1];
 const VIP: [u8; 4] = [10, 0, 0, 1];
@@ -29,16 +29,7 @@ fn a_capture_is_balanced_into_a_capture() {
     frames.push(syn([2, 0, 0, 0, 0, 9], 7, 80));
     write(&home.path().join("in.pcap"), &frames);
 
-    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/pcap.toml");
-    let inside = |name: &str| home.path().join(name).to_string_lossy().into_owned();
-    let boot = std::fs::read_to_string(example)
-        .expect("the example is there")
-        .replace("in.pcap,", &format!("{},", inside("in.pcap")))
-        .replace("=wan.pcap.out", &format!("={}", inside("wan.pcap.out")))
-        .replace("=lan.pcap.out", &format!("={}", inside("lan.pcap.out")))
-        .replace("\"pcap.sock\"", "\"SOCKET\"")
-        .replace("\"sluice-pcap\"", "\"PREFIX\"")
-        .replace("cores = [1]", &cores(1));
+    let boot = boot(home.path(), 1);
     let netns = Netns::new("pcap");
     let output = home.path().join("lan.pcap.out");
     let daemon = Daemon::spawn_at(&netns, &boot, home).ready();
@@ -72,11 +63,26 @@ fn a_capture_is_balanced_into_a_capture() {
     drop(home);
 }
 
+/// `configs/pcap.toml` for so many workers, its files in `home`.
+pub(crate) fn boot(home: &Path, workers: usize) -> String {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/pcap.toml");
+    let inside = |name: &str| home.join(name).to_string_lossy().into_owned();
+    std::fs::read_to_string(example)
+        .expect("the example is there")
+        .replace("in.pcap,", &format!("{},", inside("in.pcap")))
+        .replace("=wan.pcap.out", &format!("={}", inside("wan.pcap.out")))
+        .replace("=lan.pcap.out", &format!("={}", inside("lan.pcap.out")))
+        .replace("\"pcap.sock\"", "\"SOCKET\"")
+        .replace("\"sluice-pcap\"", "\"PREFIX\"")
+        .replace("cores = [1]", &cores(workers))
+}
+
 /// The first packet of a connection to the VIP.
-fn syn(to: [u8; 6], client: u8, port: u16) -> Vec<u8> {
+pub(crate) fn syn(to: [u8; 6], client: u8, port: u16) -> Vec<u8> {
     let packet = PacketBuilder::ethernet2(ROUTER, to)
         .ipv4([198, 51, 100, client], VIP, 64)
-        .tcp(40000 + u16::from(client), port, 1, 65535)
+        // Not in step with the address: a symmetric key makes the two cancel out.
+        .tcp(40000 + 7 * u16::from(client), port, 1, 65535)
         .syn();
     let mut frame = Vec::new();
     packet.write(&mut frame, &[]).expect("into memory");
@@ -96,7 +102,7 @@ pub(crate) fn write(path: &Path, frames: &[Vec<u8>]) {
     }
 }
 
-fn read(path: &Path) -> Vec<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Vec<Vec<u8>> {
     let file = File::open(path).expect("sluiced has written it");
     let mut reader = PcapReader::new(file).expect("a capture");
     let mut frames = Vec::new();

@@ -300,7 +300,7 @@ pub(crate) fn cores(workers: usize) -> String {
 }
 
 /// The sum rule of the design, for one worker: what came in went out, was dropped or is held.
-fn balances(worker: &Value) -> bool {
+pub(crate) fn balances(worker: &Value) -> bool {
     let sum = |names: &[&str]| -> u64 {
         let value = |name: &&str| worker[*name].as_u64().expect("a counter");
         names.iter().map(value).sum()
