@@ -9,7 +9,10 @@
 //! | any other | whoever received it |
 //!
 //! Connections outlive what they were made by: a service that ever had a NAT server is steered as one for as long as sluice runs,
-//! even deleted and made again. That costs hand-offs where the last NAT server is gone for good, and loses no packet.
+//! even deleted and made again. That costs hand-offs where the last NAT server is gone for good, which `stats` counts under NAT until a
+//! restart, and loses no packet. It is not enough to wait until the NAT connections have gone. Those by other methods, made meanwhile,
+//! are with the owners of their clients as well; and workers hear of a change one after the other, so that a connection which one
+//! hands over as it opens would be kept, and not found, by the same worker a moment later.
 
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr};
