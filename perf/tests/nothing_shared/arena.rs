@@ -1,4 +1,4 @@
-//! An allocator with pages for each party, and locks on them.
+//! An allocator with pages for each party, a record of large mappings and of statics, and locks on all of them.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
@@ -6,28 +6,37 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use sluice_perf::scale::fleet::{Custodian, Party};
 
+use crate::regions;
+
 /// Addresses of one party, of which only what is used costs memory.
 const ARENA: usize = 4 << 30;
 
 /// Control, what lies between, and workers.
 const ARENAS: usize = 2 + 4;
 
-const BENCH: usize = 0;
+pub(crate) const BENCH: usize = 0;
 const EXCHANGE: usize = 1;
 
 /// What a process that broke a lock ends with.
 const BROKEN: i32 = 70;
 
-/// Where the arenas are; 0 before the first allocation.
+/// Where the watch's own pages are, and behind them the arenas; 0 before the first allocation. Written once: statics are locked too.
 static BASE: AtomicUsize = AtomicUsize::new(0);
 
-/// What is used of each.
-static USED: [AtomicUsize; ARENAS] = [const { AtomicUsize::new(0) }; ARENAS];
+/// Bytes of the watch's own pages.
+const OWN: usize = 1 << 20;
 
-/// Whose turn it is.
-static CURRENT: AtomicUsize = AtomicUsize::new(BENCH);
+/// What the watch writes while others may not. All zeros at first.
+struct State {
+    /// What is used of each arena.
+    used: [AtomicUsize; ARENAS],
+    /// Whose turn it is.
+    current: AtomicUsize,
+    locked: AtomicBool,
+    regions: regions::Record,
+}
 
-static LOCKED: AtomicBool = AtomicBool::new(false);
+const _: () = assert!(size_of::<State>() <= OWN);
 
 /// The allocator. What is freed is not used again.
 pub(crate) struct Arenas;
@@ -37,29 +46,40 @@ fn base() -> usize {
     if known != 0 {
         return known;
     }
-    let (prot, flags) = (
-        libc::PROT_READ | libc::PROT_WRITE,
-        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
-    );
-    // SAFETY: a fresh mapping at an address of the kernel's choice.
-    let map = unsafe { libc::mmap(ptr::null_mut(), ARENAS * ARENA, prot, flags, -1, 0) };
-    if map == libc::MAP_FAILED {
-        std::process::abort();
-    }
-    match BASE.compare_exchange(0, map as usize, SeqCst, SeqCst) {
-        Ok(_) => map as usize,
+    let map = regions::map(OWN + ARENAS * ARENA);
+    match BASE.compare_exchange(0, map, SeqCst, SeqCst) {
+        Ok(_) => map,
         // Another thread was faster; this mapping is left alone.
         Err(first) => first,
     }
 }
 
+fn state() -> &'static State {
+    // SAFETY: the mapping stays, is large enough and aligned to pages, and zeros are a `State`, which changes by atomics alone.
+    unsafe { &*(base() as *const State) }
+}
+
+fn arena(party: usize) -> usize {
+    base() + OWN + party * ARENA
+}
+
+/// Whose turn it is.
+pub(crate) fn current() -> usize {
+    state().current.load(SeqCst)
+}
+
+/// What is known of memory that is in no arena.
+pub(crate) fn record() -> &'static regions::Record {
+    &state().regions
+}
+
 // SAFETY: every block is a piece of a mapping that stays, aligned, and given out once.
 unsafe impl GlobalAlloc for Arenas {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let party = CURRENT.load(SeqCst);
-        let arena = base() + party * ARENA;
+        let party = current();
+        let arena = arena(party);
         let place = |used: usize| used.next_multiple_of(layout.align());
-        let before = USED[party].fetch_update(SeqCst, SeqCst, |used| {
+        let before = state().used[party].fetch_update(SeqCst, SeqCst, |used| {
             let end = place(used) + layout.size();
             (end <= ARENA).then_some(end)
         });
@@ -80,18 +100,6 @@ fn index(party: Party) -> usize {
     }
 }
 
-fn protect(arena: usize, writable: bool) {
-    let prot = if writable {
-        libc::PROT_READ | libc::PROT_WRITE
-    } else {
-        libc::PROT_READ
-    };
-    let start = (base() + arena * ARENA) as *mut libc::c_void;
-    // SAFETY: the mapping of `base`, of which this is one arena.
-    let done = unsafe { libc::mprotect(start, ARENA, prot) };
-    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
-}
-
 /// Whether a party's turn lets it write to an arena. The bench plays the wire too.
 fn may_write(current: usize, arena: usize) -> bool {
     arena == current || arena == EXCHANGE || arena == BENCH && current == EXCHANGE
@@ -103,42 +111,57 @@ pub(crate) struct Lock;
 impl Lock {
     pub(crate) fn all() -> Self {
         catch_faults();
-        let current = CURRENT.load(SeqCst);
-        for arena in 0..ARENAS {
-            protect(arena, may_write(current, arena));
-        }
-        LOCKED.store(true, SeqCst);
+        record().find_statics();
+        let current = current();
+        for_each(|owner, start, len| regions::protect(start, len, may_write(current, owner)));
+        state().locked.store(true, SeqCst);
         Self
     }
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        LOCKED.store(false, SeqCst);
-        for arena in 0..ARENAS {
-            protect(arena, true);
-        }
+        state().locked.store(false, SeqCst);
+        for_each(|_, start, len| regions::protect(start, len, true));
     }
 }
 
+/// Calls `each` with the owner, the start and the length of all that is watched.
+fn for_each(mut each: impl FnMut(usize, usize, usize)) {
+    for party in 0..ARENAS {
+        each(party, arena(party), ARENA);
+    }
+    record().for_each(each);
+}
+
 /// Moves the lock with the turns.
-pub(crate) struct Watch;
+pub(crate) struct Watch {
+    /// Bytes of large mappings that each worker must have.
+    pub(crate) mapped: usize,
+}
 
 impl Custodian for Watch {
     fn enter(&mut self, party: Party) {
         let party = index(party);
-        let before = CURRENT.swap(party, SeqCst);
-        if LOCKED.load(SeqCst) {
-            for arena in 0..ARENAS {
-                let may = may_write(party, arena);
-                if may != may_write(before, arena) {
-                    protect(arena, may);
+        let before = state().current.swap(party, SeqCst);
+        if state().locked.load(SeqCst) {
+            for_each(|owner, start, len| {
+                let may = may_write(party, owner);
+                if may != may_write(before, owner) {
+                    regions::protect(start, len, may);
                 }
-            }
+            });
         }
     }
 
     fn made(&mut self) {
+        for worker in 2..ARENAS {
+            assert!(
+                record().mapped(worker) >= self.mapped,
+                "{} has too few large mappings",
+                name(worker)
+            );
+        }
         std::mem::forget(Lock::all());
     }
 
@@ -183,14 +206,23 @@ fn catch_faults() {
 extern "C" fn on_fault(_signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     // SAFETY: the kernel passes a valid `info` for SIGSEGV.
     let address = unsafe { (*info).si_addr() } as usize;
-    let arena = address.wrapping_sub(BASE.load(SeqCst)) / ARENA;
     say("\n");
-    say(name(CURRENT.load(SeqCst)));
+    say(name(current()));
     say(" wrote to memory of ");
-    say(name(arena));
+    say(name(owner(address)));
     say("\n");
     // SAFETY: ends the process at once.
     unsafe { libc::_exit(BROKEN) };
+}
+
+fn owner(address: usize) -> usize {
+    let mut owner = usize::MAX;
+    for_each(|party, start, len| {
+        if (start..start + len).contains(&address) {
+            owner = party;
+        }
+    });
+    owner
 }
 
 fn name(arena: usize) -> &'static str {
