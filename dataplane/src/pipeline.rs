@@ -49,6 +49,8 @@ pub(crate) struct Pipeline<P: Port> {
     correspondence: Correspondence<P::Frame>,
     /// Where the packets that are walked come from.
     arrival: Arrival,
+    /// Other workers may have handed over more than the last turn took.
+    more_frames: bool,
     wheel: TimerWheel,
     local_ports: LocalPorts,
     settings: Arc<Settings>,
@@ -149,6 +151,7 @@ impl<P: Port> Pipeline<P> {
             correspondence,
             owners,
             arrival: Arrival::Received,
+            more_frames: false,
             timeouts: TimeoutTable::new(&settings.timeouts, rate, grains),
             tcp_tables: TcpTables::NORMAL,
             until_drop: 0,

@@ -167,6 +167,9 @@ impl<P: Port> Worker<P> {
         self.pipeline.forwarder.give_up_waiting();
         self.pipeline.forwarder.report_neighbours();
         self.pipeline.forwarder.lanes.flush();
+        if self.beside_others {
+            self.pipeline.forwarder.lanes.ring();
+        }
         busy |= !self.surveys.is_empty() && self.survey();
         self.publish(busy);
         self.was_busy = busy;

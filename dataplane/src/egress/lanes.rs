@@ -224,6 +224,24 @@ impl<P: Port> Lanes<P> {
         self.peers.next_note(inbox)
     }
 
+    /// Whether other workers may have handed frames over since this was last asked.
+    #[inline]
+    pub(crate) fn frames_came(&self) -> bool {
+        self.peers.frames_came()
+    }
+
+    /// Whether other workers may have written since this was last asked.
+    #[inline]
+    pub(crate) fn notes_came(&self) -> bool {
+        self.peers.notes_came()
+    }
+
+    /// Tells other workers of what they were brought in this turn.
+    #[inline]
+    pub(crate) fn ring(&mut self) {
+        self.peers.ring();
+    }
+
     /// How many rings from other workers there are.
     pub(crate) fn inboxes(&self) -> usize {
         self.peers.inboxes()

@@ -44,6 +44,8 @@ pub(super) struct Correspondence<F> {
     count: usize,
     /// When those are asked again that were told [`Advice::NotYet`].
     again: Option<Ticks>,
+    /// Others may have written more than the last turn read.
+    more_notes: bool,
     /// Notes that found no room yet. No more than there are connections: new ones need an answer first.
     owed: VecDeque<(WorkerId, Note)>,
     /// By connection's place: the worker that has its template, plus 1, and the template's place and generation. Memory that nothing
@@ -74,6 +76,7 @@ impl<F> Correspondence<F> {
             first: 0,
             count: 0,
             again: None,
+            more_notes: false,
             owed: VecDeque::with_capacity(connections.min(MOST_OWED)),
             templates: vec![[0; 3]; connections].into_boxed_slice(),
         }
@@ -190,16 +193,8 @@ impl<P: Port> Pipeline<P> {
     /// Reads and writes what is due between workers. Returns whether there was anything.
     #[inline(never)]
     pub(crate) fn correspond(&mut self) -> bool {
-        let mut busy = false;
-        for inbox in 0..self.forwarder.lanes.inboxes() {
-            for _ in 0..NOTES {
-                let Some((from, note)) = self.forwarder.lanes.next_note(inbox) else {
-                    break;
-                };
-                busy = true;
-                self.read(from, note);
-            }
-        }
+        let came = self.forwarder.lanes.notes_came();
+        let busy = (came | self.correspondence.more_notes) && self.read_notes();
         while let Some(waiting) = self.correspondence.expired(self.now) {
             let lanes = &mut self.forwarder.lanes;
             lanes.discard(waiting.frame, DropReason::AdviceMissing);
@@ -218,6 +213,24 @@ impl<P: Port> Pipeline<P> {
             }
         }
         self.services.release_reserved();
+        busy
+    }
+
+    /// Up to so many from each other worker.
+    #[inline(never)]
+    fn read_notes(&mut self) -> bool {
+        let mut busy = false;
+        self.correspondence.more_notes = false;
+        for inbox in 0..self.forwarder.lanes.inboxes() {
+            for left in (0..NOTES).rev() {
+                let Some((from, note)) = self.forwarder.lanes.next_note(inbox) else {
+                    break;
+                };
+                busy = true;
+                self.correspondence.more_notes |= left == 0;
+                self.read(from, note);
+            }
+        }
         busy
     }
 

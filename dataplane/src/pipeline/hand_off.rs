@@ -164,8 +164,16 @@ impl<P: Port> Pipeline<P> {
     }
 
     /// Walks what other workers handed over: up to a burst from each. Returns whether there was anything.
+    #[inline]
     pub(crate) fn take_handed_in(&mut self, burst: &mut Burst<P::Frame>) -> bool {
+        let came = self.forwarder.lanes.frames_came();
+        (came | self.more_frames) && self.walk_inboxes(burst)
+    }
+
+    #[inline(never)]
+    fn walk_inboxes(&mut self, burst: &mut Burst<P::Frame>) -> bool {
         let mut busy = false;
+        self.more_frames = false;
         for inbox in 0..self.forwarder.lanes.inboxes() {
             let mut left = BURST;
             while left > 0
@@ -175,6 +183,7 @@ impl<P: Port> Pipeline<P> {
                 left -= burst.len();
                 self.walk_handed_in(origin, burst);
             }
+            self.more_frames |= left == 0;
         }
         busy
     }

@@ -12,6 +12,7 @@
 //!
 //! Nothing here knows DPDK: all of it holds for a NIC made of software as well.
 
+mod bell;
 pub mod check;
 pub mod classes;
 mod former;

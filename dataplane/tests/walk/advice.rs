@@ -68,6 +68,30 @@ fn a_client_has_one_server_whoever_receives_its_connections() {
 }
 
 #[test]
+fn notes_that_one_turn_leaves_unread_the_next_reads_unasked() {
+    let (mut team, _) = persistent(2);
+    let client = owned_by_the_second(&mut team);
+    let before = team.workers[1].templates().len();
+    assert_eq!(before, 1);
+    let (connections, waiting) = (team.connections()[0], 200);
+    for port in 5000..5000 + waiting {
+        alone(&mut team, (client, port));
+    }
+    for _ in 0..20 {
+        team.workers[1].poll();
+    }
+    for _ in 0..20 {
+        team.workers[0].poll();
+    }
+    let opened = team.connections()[0] - connections;
+    assert_eq!(
+        opened,
+        u64::from(waiting),
+        "each with one question and one answer"
+    );
+}
+
+#[test]
 fn the_owner_learns_that_a_connection_was_confirmed_and_that_it_ended() {
     let (mut team, _) = persistent(3);
     for worker in 0..3 {

@@ -59,6 +59,27 @@ fn a_nat_connection_is_one_workers_whoever_receives_its_packets() {
 }
 
 #[test]
+fn what_one_turn_leaves_in_a_ring_the_next_takes_unasked() {
+    let mut team = Team::of(2, Method::Nat);
+    let rig = &mut team.workers[0];
+    let port = &mut rig.worker.port_mut(CLIENT_SIDE).unwrap().port;
+    for client in 5000..5200 {
+        let syn = tcp((CLIENT, client), WEB, "S", b"");
+        port.deliver(&ethernet(mac(CLIENT_SIDE), &syn));
+    }
+    for _ in 0..20 {
+        team.workers[0].poll();
+    }
+    let handed = team.handed_out();
+    assert!(handed > 64, "several bursts: {handed}");
+    for _ in 0..20 {
+        team.workers[1].poll();
+    }
+    let taken = team.workers[1].cells.books.handed_in.read();
+    assert_eq!(taken, handed, "without a word of the first meanwhile");
+}
+
+#[test]
 fn clients_of_other_methods_stay_where_they_come_in() {
     for method in METHODS.into_iter().skip(1) {
         let mut team = Team::of(3, method);

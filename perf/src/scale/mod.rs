@@ -7,7 +7,7 @@
 pub mod cabling;
 pub mod fleet;
 pub mod flows;
-mod steady;
+pub mod steady;
 mod steering;
 pub mod table;
 pub mod trial;
