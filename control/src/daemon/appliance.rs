@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use sluice_dataplane::command::{PortId, WorkerId};
 use sluice_dataplane::dpdk::{
@@ -285,7 +285,8 @@ fn workers(
     let peers = mesh(eal.workers() as u16, ring::CAPACITY);
     let each = boot.workers.cores.iter().zip(punts).zip(peers);
     for (number, ((core, mut punts), peers)) in (0..).zip(each) {
-        let (link, channels) = publish::link(Arc::new(limits.cells()));
+        let cells = near(eal, number.into(), move || Arc::new(limits.cells()))?;
+        let (link, channels) = publish::link(cells);
         let info = WorkerInfo {
             core: *core,
             max_connections,
@@ -313,6 +314,24 @@ fn workers(
         });
     }
     Ok((links, ready))
+}
+
+/// Makes something on a worker's lcore, which writes it first: its memory is of that core's NUMA node.
+fn near<T: Send + Sync + 'static>(
+    eal: &Eal,
+    worker: usize,
+    make: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, EalError> {
+    let made = Arc::new(OnceLock::new());
+    let place = Arc::clone(&made);
+    let running = eal.launch(worker, move || {
+        let _ = place.set(make());
+    })?;
+    running.wait();
+    match Arc::into_inner(made).and_then(OnceLock::into_inner) {
+        Some(made) => Ok(made),
+        None => unreachable!("the lcore has made it, and holds it no more"),
+    }
 }
 
 /// The standard library's hash keys come from the system's random numbers.
