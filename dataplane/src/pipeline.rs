@@ -147,7 +147,7 @@ impl<P: Port> Pipeline<P> {
             mark_rules: Arc::default(),
             table,
             now,
-            local_ports: LocalPorts::for_servers(cells.servers.len(), owners.id()),
+            local_ports: LocalPorts::new(cells.clone(), owners.id()),
             correspondence,
             owners,
             arrival: Arrival::Received,

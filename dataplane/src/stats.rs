@@ -218,6 +218,8 @@ pub struct WorkerCells {
     pub polls: CachePadded<Cell>,
     /// Turns of the worker's loop that found something to do.
     pub busy_polls: CachePadded<Cell>,
+    /// Local ports that FULLNAT found in use: how often a connection's first try was not its last.
+    pub ports_passed_over: CachePadded<Cell>,
     /// By [`crate::service::RsId::index`].
     pub servers: Box<[CachePadded<ServerCells>]>,
     /// By [`crate::service::ServiceId`].
@@ -234,6 +236,7 @@ impl WorkerCells {
             connections: CachePadded::default(),
             polls: CachePadded::default(),
             busy_polls: CachePadded::default(),
+            ports_passed_over: CachePadded::default(),
             servers: (0..servers).map(|_| CachePadded::default()).collect(),
             services: (0..services).map(|_| CachePadded::default()).collect(),
         }

@@ -130,6 +130,9 @@ pub struct WorkerStats {
     pub polls: u64,
     /// Turns that found something to do.
     pub busy_polls: u64,
+    /// Local ports that FULLNAT found in use when it chose some: a search passes over 1024 at most, then it gives up.
+    #[serde(default)]
+    pub ports_passed_over: u64,
 }
 
 /// One port.

@@ -93,6 +93,9 @@ fn workers(workers: &[api::WorkerStats]) -> Columns {
     row("merged", &|worker| worker.merged.to_string());
     row("held", &|worker| worker.held.to_string());
     row("dropped", &|worker| worker.dropped.to_string());
+    row("ports passed over", &|worker| {
+        worker.ports_passed_over.to_string()
+    });
     row("busy", &|worker| percent(worker.busy_polls, worker.polls));
     columns
 }

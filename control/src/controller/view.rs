@@ -193,6 +193,7 @@ fn worker_view(id: u16, info: &WorkerInfo, cells: &WorkerCells) -> WorkerStats {
         dropped: books.drops.iter().map(Cell::read).sum(),
         polls: cells.polls.read(),
         busy_polls: cells.busy_polls.read(),
+        ports_passed_over: cells.ports_passed_over.read(),
     }
 }
 

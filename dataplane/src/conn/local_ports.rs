@@ -4,6 +4,7 @@
 //! reused last. Each worker takes ports by which replies find it ([`crate::steer`]).
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -13,6 +14,7 @@ use super::table::{ConnTable, Hash};
 use crate::command::WorkerId;
 use crate::drop_reason::DropReason;
 use crate::service::Protocol;
+use crate::stats::WorkerCells;
 use crate::steer::Steering;
 
 /// Ports tried for one connection. With one port in a hundred free, a search fails once in thirty thousand.
@@ -22,17 +24,17 @@ const TRIES: u32 = 1024;
 #[derive(Debug)]
 pub struct LocalPorts {
     next: HashMap<u64, u32, foldhash::fast::RandomState>,
-    most: usize,
+    cells: Arc<WorkerCells>,
     worker: WorkerId,
 }
 
 impl LocalPorts {
-    /// Room for so many real servers at a time. When more came and went, all searches begin anew: it costs steps. Only ports
-    /// by which replies find `worker` are given out.
-    pub fn for_servers(servers: usize, worker: WorkerId) -> Self {
+    /// Room for as many real servers at a time as `cells` are for. When more came and went, all searches begin anew: it costs steps. Only
+    /// ports by which replies find `worker`, whose cells these are, are given out.
+    pub fn new(cells: Arc<WorkerCells>, worker: WorkerId) -> Self {
         Self {
-            next: HashMap::with_capacity_and_hasher(servers, Default::default()),
-            most: servers,
+            next: HashMap::with_capacity_and_hasher(cells.servers.len(), Default::default()),
+            cells,
             worker,
         }
     }
@@ -55,7 +57,7 @@ impl LocalPorts {
             .local_ports(self.worker)
             .saturating_mul(laddr_count);
         let key = protocol.with(server.addr, server.port);
-        if self.next.len() >= self.most && !self.next.contains_key(&key) {
+        if self.next.len() >= self.cells.servers.len() && !self.next.contains_key(&key) {
             self.next.clear();
         }
         let worker = self.worker;
@@ -82,7 +84,10 @@ impl LocalPorts {
             // There may be fewer now than when it was written.
             let at = if *next < count { *next } else { 0 };
             *next = if at + 1 < count { at + 1 } else { 0 };
-            let Some(found) = local(at) else { continue };
+            let Some(found) = local(at) else {
+                self.cells.ports_passed_over.add(1);
+                continue;
+            };
             let ends = reply(found).ends();
             let hash = table.hash(protocol.number(), &ends);
             if table.lookup(hash, protocol, &ends).is_none() {
@@ -91,6 +96,7 @@ impl LocalPorts {
                 }
                 return Ok((found, hash));
             }
+            self.cells.ports_passed_over.add(1);
         }
         Err(DropReason::LocalPortsExhausted)
     }
@@ -104,13 +110,17 @@ mod tests {
     const LADDR: Ipv4Addr = Ipv4Addr::new(192, 168, 1, 254);
     const FIRST: u16 = crate::steer::classes::FIRST_PORT;
     const COUNT: u32 = 65536 - FIRST as u32;
+    fn cells(servers: usize) -> Arc<WorkerCells> {
+        Arc::new(WorkerCells::new(1, servers))
+    }
+
     const ONLY: WorkerId = WorkerId(0);
     const SERVER: Endpoint = Endpoint::new(Ipv4Addr::new(192, 168, 1, 1), 80);
 
     #[test]
     fn every_port_is_given_out_once_and_then_none() {
         let mut table = ConnTable::new(COUNT as usize + 1, 1);
-        let mut ports = LocalPorts::for_servers(2, ONLY);
+        let mut ports = LocalPorts::new(cells(2), ONLY);
         for n in 0..COUNT {
             let (local, _) = ports
                 .choose(&table, &Steering::single(), Protocol::Tcp, SERVER, &[LADDR])
@@ -118,8 +128,11 @@ mod tests {
             assert!(local.port >= FIRST);
             table.insert(fullnat_conn(n, SERVER, local)).unwrap();
         }
+        let passed_over = |ports: &LocalPorts| ports.cells.ports_passed_over.read();
+        assert_eq!(passed_over(&ports), 0, "each was free when its turn came");
         let full = ports.choose(&table, &Steering::single(), Protocol::Tcp, SERVER, &[LADDR]);
         assert_eq!(full, Err(DropReason::LocalPortsExhausted));
+        assert_eq!(passed_over(&ports), u64::from(TRIES));
         let other = Endpoint::new(Ipv4Addr::new(192, 168, 1, 2), 80);
         let local = ports.choose(&table, &Steering::single(), Protocol::Tcp, other, &[LADDR]);
         assert_eq!(local.unwrap().0, Endpoint::new(LADDR, FIRST));
@@ -128,7 +141,7 @@ mod tests {
     #[test]
     fn more_servers_than_there_is_room_for_are_served_all_the_same() {
         let table = ConnTable::new(1, 1);
-        let mut ports = LocalPorts::for_servers(2, ONLY);
+        let mut ports = LocalPorts::new(cells(2), ONLY);
         for n in 1..=100 {
             let server = Endpoint::new(Ipv4Addr::new(192, 168, 2, n), 80);
             let local = ports.choose(&table, &Steering::single(), Protocol::Tcp, server, &[LADDR]);
@@ -140,7 +153,7 @@ mod tests {
     #[test]
     fn no_local_address_is_its_own_reason() {
         let table = ConnTable::new(1, 1);
-        let none = LocalPorts::for_servers(1, ONLY).choose(
+        let none = LocalPorts::new(cells(1), ONLY).choose(
             &table,
             &Steering::single(),
             Protocol::Tcp,

@@ -54,6 +54,8 @@ pub struct Outcome {
     pub mispredicted: u64,
     /// Connections of which more than one worker sent packets.
     pub split: u64,
+    /// Local ports that were found in use, so that another had to be tried.
+    pub passed_over: u64,
     /// Packets that did not come out.
     pub lost: u64,
     /// Packets that came out otherwise than they must, or twice.
@@ -150,6 +152,7 @@ impl Run {
         let least = each.map(|cells| cells.connections.read()).min();
         outcome.least = least.unwrap_or_default();
         outcome.handed_off = self.fleet.sum(|cells| cells.books.handed_out.read());
+        outcome.passed_over = self.fleet.sum(|cells| cells.ports_passed_over.read());
         outcome.split = self.known.iter().filter(|known| known.split).count() as u64;
         let drops = self.fleet.drops();
         if !drops.is_empty() {

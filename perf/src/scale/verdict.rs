@@ -5,6 +5,9 @@ use sluice_control::api::Method;
 use super::cabling::Cabling;
 use super::trial::{Outcome, Trial};
 
+/// Local ports tried for a connection, in the mean, at most: ports are taken in turn, and there are many more than connections.
+const MOST_TRIES: f64 = 1.05;
+
 impl Trial {
     /// What is not as it must be; nothing if all is right.
     pub fn faults(&self, outcome: &Outcome) -> Vec<String> {
@@ -36,6 +39,11 @@ impl Trial {
             connections == flows,
             format!("{connections} connections instead of {flows}"),
         );
+        let tries = self.tries(outcome).unwrap_or_default();
+        must(
+            tries <= MOST_TRIES,
+            format!("{tries:.3} local ports tried for a connection, where {MOST_TRIES} are enough"),
+        );
         let fair = flows / self.workers as u64;
         must(
             least >= fair / 2 || !self.spread(),
@@ -61,6 +69,12 @@ impl Trial {
             format!("{handed_off} packets handed off"),
         );
         faults
+    }
+
+    /// How many local ports were tried for a connection, in the mean; `None` where none are taken.
+    pub fn tries(&self, outcome: &Outcome) -> Option<f64> {
+        let flows = f64::from(self.flows);
+        (self.method == Method::FullNat).then(|| 1.0 + outcome.passed_over as f64 / flows)
     }
 
     /// Whether every worker must get its share.
@@ -106,11 +120,12 @@ mod tests {
     #[test]
     fn every_single_thing_that_is_wrong_is_found() {
         assert_eq!(TRIAL.faults(&good()), [""; 0]);
-        let spoilers: [fn(&mut Outcome); 9] = [
+        let spoilers: [fn(&mut Outcome); 10] = [
             |outcome| outcome.connections = 99,
             |outcome| outcome.least = 11,
             |outcome| outcome.packets = 599,
             |outcome| outcome.split = 1,
+            |outcome| outcome.passed_over = 6,
             |outcome| outcome.mispredicted = 1,
             |outcome| outcome.lost = 1,
             |outcome| outcome.wrong = 1,
