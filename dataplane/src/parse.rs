@@ -75,6 +75,13 @@ pub struct Related {
     pub dont_fragment: bool,
 }
 
+impl Related {
+    /// The key of an answer to the packet quoted: the error goes where that would.
+    pub fn answer(&self) -> FlowKey {
+        self.quoted.reversed().key(self.protocol)
+    }
+}
+
 impl Flow {
     /// Addresses, ports and protocol, decoded.
     pub fn key(&self) -> FlowKey {

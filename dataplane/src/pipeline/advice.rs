@@ -14,7 +14,7 @@ use crate::conn::template::{Ending, TemplateRef};
 use crate::conn::{ConnId, FlowKey};
 use crate::drop_reason::DropReason;
 use crate::io::Port;
-use crate::parse::Flow;
+use crate::parse::{Flow, Related};
 use crate::service::{Protocol, RealServerSpec, SchedulerKind, ServiceId, ServiceKey, ServiceSpec};
 use crate::steer::note::{Advice, Note, Offer};
 use crate::time::Ticks;
@@ -53,9 +53,28 @@ pub(super) struct Correspondence<F> {
     templates: Box<[[u32; 3]]>,
 }
 
+/// What a packet that waits says.
+#[derive(Clone, Copy)]
+pub(super) enum Subject {
+    /// It opens a connection.
+    Opening(Flow),
+    /// It is an error about a connection that nobody has, and schedules it (`schedule_icmp`).
+    Error(Related),
+}
+
+impl Subject {
+    /// What the client's packets show.
+    fn client(&self) -> FlowKey {
+        match self {
+            Self::Opening(flow) => flow.key(),
+            Self::Error(error) => error.answer(),
+        }
+    }
+}
+
 struct Waiting<F> {
     frame: F,
-    flow: Flow,
+    subject: Subject,
     port: PortId,
     service: ServiceId,
     owner: WorkerId,
@@ -160,7 +179,7 @@ impl<P: Port> Pipeline<P> {
         owner: WorkerId,
         port: PortId,
         frame: P::Frame,
-        flow: &Flow,
+        subject: Subject,
         (service, key): (ServiceId, ServiceKey),
     ) {
         let letters = &mut self.correspondence;
@@ -169,7 +188,7 @@ impl<P: Port> Pipeline<P> {
             ticket,
             service,
             key,
-            flow: flow.key(),
+            flow: subject.client(),
         };
         let full = letters.waiting.len() >= MOST_WAITING;
         if full || self.forwarder.lanes.note(owner, question).is_err() {
@@ -180,7 +199,7 @@ impl<P: Port> Pipeline<P> {
         }
         letters.waiting.push_back(Some(Waiting {
             frame,
-            flow: *flow,
+            subject,
             port,
             service,
             owner,
@@ -335,9 +354,14 @@ impl<P: Port> Pipeline<P> {
     fn turn_away(&mut self, waiting: Waiting<P::Frame>) {
         let service = self.services.spec(waiting.service).map(|spec| spec.key);
         let (port, frame) = (waiting.port, waiting.frame);
-        match service {
-            Some(service) => self.leave(port, frame, &waiting.flow.key(), service),
-            None => self.forwarder.lanes.punt(port, frame),
+        match (service, waiting.subject) {
+            (Some(service), Subject::Opening(flow)) => {
+                self.leave(port, frame, &flow.key(), service);
+            }
+            (Some(service), Subject::Error(error)) => {
+                self.leave_error(port, frame, &error.answer(), service);
+            }
+            (None, _) => self.forwarder.lanes.punt(port, frame),
         }
     }
 
@@ -350,17 +374,20 @@ impl<P: Port> Pipeline<P> {
     ) {
         let Waiting {
             frame,
-            flow,
+            subject,
             port,
             service,
             ..
         } = waiting;
-        let key = flow.key();
-        let hash = self.table.hash(key.protocol.number(), &flow.ends);
-        if let Some(hit) = self.table.lookup(hash, key.protocol, &flow.ends) {
+        let key = subject.client();
+        let hash = self.table.hash(key.protocol.number(), &key.ends());
+        if let Some(hit) = self.table.lookup(hash, key.protocol, &key.ends()) {
             // Opened by another packet while this one waited.
             self.decline(from, offer);
-            return self.flow(port, frame, &flow, hit);
+            return match subject {
+                Subject::Opening(flow) => self.flow(port, frame, &flow, hit),
+                Subject::Error(error) => self.relate(port, frame, &error),
+            };
         }
         if offer.reserved {
             self.services.take_reserved(server.id.index);
@@ -372,7 +399,10 @@ impl<P: Port> Pipeline<P> {
             .is_some_and(|spec| spec.one_packet);
         let chosen = self.as_advised(service, server, template, &key);
         if one_packet && key.protocol == Protocol::Udp {
-            self.pass_alone(port, frame, &flow, service, &chosen);
+            match subject {
+                Subject::Opening(flow) => self.pass_alone(port, frame, &flow, service, &chosen),
+                Subject::Error(error) => self.relay_alone(port, frame, &error, service, &chosen),
+            }
             if let Some((owner, template)) = template {
                 self.report_end(owner, template, Ending::Natural, false);
             }
@@ -382,9 +412,10 @@ impl<P: Port> Pipeline<P> {
         if let (Err(_), Some((owner, template))) = (&half, template) {
             self.report_end(owner, template, Ending::Natural, false);
         }
-        match half.and_then(|half| self.complete(half)) {
-            Ok(hit) => self.pass(port, frame, &flow, hit),
-            Err(reason) => self.forwarder.lanes.discard(frame, reason),
+        match (half.and_then(|half| self.complete(half)), subject) {
+            (Ok(hit), Subject::Opening(flow)) => self.pass(port, frame, &flow, hit),
+            (Ok(hit), Subject::Error(error)) => self.relay_first(port, frame, &error, hit),
+            (Err(reason), _) => self.forwarder.lanes.discard(frame, reason),
         }
     }
 
@@ -435,7 +466,7 @@ impl<P: Port> Pipeline<P> {
             if !std::mem::take(&mut waiting.asks_again) {
                 continue;
             }
-            let (owner, service, flow) = (waiting.owner, waiting.service, waiting.flow.key());
+            let (owner, service, flow) = (waiting.owner, waiting.service, waiting.subject.client());
             let Some(key) = self.services.spec(service).map(|spec| spec.key) else {
                 continue;
             };

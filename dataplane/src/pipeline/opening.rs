@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::advice::Subject;
 use super::{Opened, Pipeline};
 use crate::command::{PortId, WorkerId};
 use crate::conn::template::{Ending, NewTemplate, TemplateId, TemplateKey, TemplateRef};
@@ -82,7 +83,7 @@ impl<P: Port> Pipeline<P> {
         };
         let (of, one_packet) = (spec.key, spec.one_packet);
         if let Some(owner) = self.adviser(spec, &key) {
-            return self.ask(owner, port, frame, flow, (service, of));
+            return self.ask(owner, port, frame, Subject::Opening(*flow), (service, of));
         }
         let chosen = match self.chosen(service, &key) {
             Ok(Some(chosen)) => chosen,

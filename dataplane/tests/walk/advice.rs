@@ -8,6 +8,7 @@ use sluice_dataplane::drop_reason::DropReason;
 use sluice_dataplane::service::{Method, Protocol, RsId, SchedulerKind};
 use sluice_dataplane::time::Span;
 
+use crate::related::{TOO_LONG, error};
 use crate::rig::*;
 use crate::team::Team;
 
@@ -140,6 +141,50 @@ fn alone(team: &mut Team, from: (Ipv4Addr, u16)) {
     let port = &mut rig.worker.port_mut(CLIENT_SIDE).unwrap().port;
     port.deliver(&ethernet(mac(CLIENT_SIDE), &tcp(from, WEB, "S", b"")));
     rig.poll();
+}
+
+#[test]
+fn an_error_that_schedules_its_connection_goes_where_the_client_is() {
+    for workers in [2, 3] {
+        let (mut team, _) = persistent(workers);
+        team.each(|rig| rig.settings(|settings| settings.schedule_icmp = true));
+        for n in 1..=20 {
+            let server = syn(&mut team, 0, (client(n), 5000));
+            assert!(server.is_some());
+            for worker in 0..usize::from(workers) {
+                let quoted = tcp(WEB, (client(n), 6000 + worker as u16), "SA", b"");
+                let error = error(client(99), VIP, TOO_LONG, &quoted);
+                assert_eq!(number_of(&team.packet(worker, CLIENT_SIDE, &error)), server);
+            }
+        }
+        let all = |team: &Team| team.sum(|cells| cells.connections.read());
+        assert_eq!(all(&team), 20 * u64::from(1 + workers));
+        team.each(|rig| rig.sleep(3200));
+        assert_eq!(all(&team), 20, "those of errors lasted three seconds");
+        assert_eq!(templates(&mut team).len(), 20);
+        // The errors' connections are given back: nothing holds the templates but their time.
+        for _ in 0..10 {
+            team.each(|rig| rig.sleep(60_000));
+        }
+        team.settle();
+        assert_eq!(templates(&mut team), []);
+    }
+}
+
+#[test]
+fn an_error_that_nobody_is_to_take_is_a_counted_drop() {
+    let (mut team, ids) = persistent(2);
+    team.each(|rig| rig.settings(|settings| settings.schedule_icmp = true));
+    let from = owned_by_the_second(&mut team);
+    for id in ids {
+        team.each(|rig| rig.delete_server(id));
+    }
+    for worker in 0..2 {
+        let quoted = tcp(WEB, (from, 6000), "SA", b"");
+        let error = error(client(99), VIP, TOO_LONG, &quoted);
+        assert!(team.packet(worker, CLIENT_SIDE, &error).is_empty());
+    }
+    assert_eq!(team.drops(DropReason::NoServer), 2);
 }
 
 #[test]
