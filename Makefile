@@ -64,7 +64,7 @@ conformance: ## replay recorded kernel traces through sluice: make conformance [
 	@cargo run --quiet --locked --package sluice-conformance -- --traces "$(TRACES)"
 
 scale: ## many workers on NICs in process, every packet looked at: make scale [SCALE='--models full --workers 3 --connections 1000']
-	@.ci/setup build
+	@.ci/setup build guard
 	@cargo run --quiet --release --locked --package sluice-perf --bin scale -- $(SCALE)
 
 bench: ## measure the appliance beside testpmd, new connections, memory: make bench [BENCH='--rounds 1 --flows 1000']

@@ -35,9 +35,9 @@ struct Options {
     #[arg(long, default_value_t = 200_000)]
     connections: u32,
 
-    /// Count instructions, with valgrind: some seconds a line.
+    /// Do not count instructions, which takes valgrind and most of the time.
     #[arg(long)]
-    count: bool,
+    no_count: bool,
 
     /// Only forward packets of known connections: what is counted.
     #[arg(long, hide = true)]
@@ -69,7 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
                     };
                     let outcome = trial.run()?;
                     let this = std::env::current_exe()?;
-                    let counted = options.count.then(|| trial.instructions(&this));
+                    let counted = (!options.no_count).then(|| trial.instructions(&this));
                     println!("{}", table::line(&trial, &outcome, counted.transpose()?));
                     if trial.faults(&outcome).is_empty() {
                         passed += 1;
