@@ -138,6 +138,11 @@ fn a_device_is_told_key_and_table_and_tells_them_back() {
         assert_eq!(key, Some(asked.toeplitz().key().bytes()));
         assert_eq!(check.queues, 4);
         assert_eq!(port.samples(), (0, 0));
+        let moved: Vec<u16> = (0..can.table).map(|entry| entry % 2).collect();
+        port.set_table(&moved).unwrap();
+        let error = port.set_table(&moved[..64]).unwrap_err().to_string();
+        assert!(error.contains("redirection table"), "{error}");
+        port.set_table(asked.table()).unwrap();
     });
 }
 

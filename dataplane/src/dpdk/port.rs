@@ -12,7 +12,7 @@ use crate::command::WorkerId;
 use crate::egress::Mac;
 use crate::io::Offloads;
 use crate::steer::check::{RssCheck, Told};
-use crate::steer::sample::SampleCells;
+use crate::steer::sample::{SampleCells, SampledTable};
 use crate::steer::{HashTypes, PortNeeds, PortPlan, RssCapabilities, RssPlan, Spread, plan};
 
 /// Ethernet header and a VLAN tag: what a frame is longer than its MTU.
@@ -89,6 +89,12 @@ pub enum PortError {
          tx_pcap=)"
     )]
     DeviceWithoutQueues {
+        /// Which port.
+        port: String,
+    },
+    /// The device was given a redirection table, and has another one.
+    #[error("port {port}: the device took a redirection table and has another one")]
+    OtherTable {
         /// Which port.
         port: String,
     },
@@ -217,6 +223,8 @@ pub struct EthPort {
     /// Workers that send for themselves.
     senders: u16,
     rss: RssCheck,
+    /// What samples are compared with beside the plan.
+    table: Arc<SampledTable>,
     /// By worker.
     samples: Vec<Arc<CachePadded<SampleCells>>>,
 }
@@ -272,6 +280,10 @@ impl EthPort {
             mac,
             offloads,
             senders: config.queues.min(setup.tx_queues),
+            table: Arc::new(SampledTable::new(match &rss.spread {
+                Spread::Rss(plan) => plan.table(),
+                Spread::One(_) | Spread::Unknown => &[],
+            })),
             rss,
             samples: (0..config.queues).map(|_| Arc::default()).collect(),
         })
@@ -296,7 +308,8 @@ impl EthPort {
         let sampler = match &self.rss.spread {
             Spread::Rss(plan) => {
                 let cells = Arc::clone(&self.samples[usize::from(queue)]);
-                Some(Sampler::new(plan.clone(), cells))
+                let table = Arc::clone(&self.table);
+                Some(Sampler::new(plan.clone(), table, cells))
             }
             Spread::One(_) | Spread::Unknown => None,
         };
@@ -341,9 +354,17 @@ impl EthPort {
         &self.rss
     }
 
-    /// Gives the NIC another redirection table while it runs: a queue for each entry.
+    /// Gives the NIC another redirection table while it runs, a queue for each entry, and reads it back. `Err` when it does not take
+    /// it, or says that it has another one.
     pub fn set_table(&self, queues: &[u16]) -> Result<(), PortError> {
-        self.device.set_table(queues)
+        self.table.replace(queues);
+        self.device.set_table(queues)?;
+        match self.device.told_table(queues.len() as u16) {
+            Some(found) if found != queues => Err(PortError::OtherTable {
+                port: self.name().to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// How many of the NIC's hashes were compared with ours since the start, and how many were wrong.

@@ -12,7 +12,7 @@ use super::{Mbuf, Mempool};
 use crate::command::WorkerId;
 use crate::io::{Burst, Frame, Offloads, Port, Refused};
 use crate::steer::RssPlan;
-use crate::steer::sample::{SampleCells, agrees};
+use crate::steer::sample::{SampleCells, SampledTable, agrees};
 
 /// Of so many bursts one has a frame whose hash is compared with ours.
 const SAMPLED: u32 = 1024;
@@ -51,18 +51,23 @@ pub(super) struct Receive {
 /// What the NIC's hashes are compared with, and where the outcome goes.
 pub(super) struct Sampler {
     plan: RssPlan,
+    table: Arc<SampledTable>,
     cells: Arc<CachePadded<SampleCells>>,
 }
 
 impl Sampler {
-    pub(super) fn new(plan: RssPlan, cells: Arc<CachePadded<SampleCells>>) -> Self {
-        Self { plan, cells }
+    pub(super) fn new(
+        plan: RssPlan,
+        table: Arc<SampledTable>,
+        cells: Arc<CachePadded<SampleCells>>,
+    ) -> Self {
+        Self { plan, table, cells }
     }
 
     fn compare(&self, frame: &Mbuf, queue: u16) {
         let agrees = frame
             .rss_hash()
-            .and_then(|hash| agrees(&self.plan, frame.bytes(), hash, queue));
+            .and_then(|hash| agrees(&self.plan, &self.table, frame.bytes(), hash, queue));
         if let Some(agrees) = agrees {
             self.cells.compared.add(1);
             self.cells.wrong.add(u64::from(!agrees));

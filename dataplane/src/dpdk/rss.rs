@@ -140,7 +140,7 @@ impl Device {
         (error == 0).then_some((key, from_bits(conf.rss_hf)))
     }
 
-    fn told_table(&self, size: u16) -> Option<Vec<u16>> {
+    pub(super) fn told_table(&self, size: u16) -> Option<Vec<u16>> {
         let mut table = groups(usize::from(size));
         for entries in &mut table {
             entries.mask = u64::MAX;

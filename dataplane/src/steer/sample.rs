@@ -1,6 +1,7 @@
 //! Whether the hashes that a NIC gives with packets are ours, looked at now and then while it works.
 
 use std::net::Ipv6Addr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use zerocopy::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
@@ -18,6 +19,40 @@ pub struct SampleCells {
     pub compared: Cell,
     /// Those whose hash, or whose queue by the hash, was not the one computed.
     pub wrong: Cell,
+}
+
+/// The redirection table of a NIC as it is, by queue: control writes it when it moves entries, workers look at it with a sample.
+#[derive(Debug)]
+pub struct SampledTable(Box<[AtomicU32]>);
+
+impl SampledTable {
+    /// With these queues, a power of two of them.
+    pub fn new(queues: &[u16]) -> Self {
+        let each = queues
+            .iter()
+            .map(|queue| AtomicU32::new(both(*queue, *queue)));
+        Self(each.collect())
+    }
+
+    /// The NIC is about to be given these queues. What waits in queues meanwhile came by those of before: until the next time, they
+    /// are right as well.
+    pub fn replace(&self, queues: &[u16]) {
+        for (entry, queue) in self.0.iter().zip(queues) {
+            let before = entry.load(Ordering::Relaxed) as u16;
+            entry.store(both(before, *queue), Ordering::Relaxed);
+        }
+    }
+
+    fn leads(&self, hash: u32, queue: u16) -> bool {
+        let entry = &self.0[hash as usize & (self.0.len() - 1)];
+        let queues = entry.load(Ordering::Relaxed);
+        queue == queues as u16 || queue == (queues >> 16) as u16
+    }
+}
+
+/// The queue of before the last move in the upper half.
+fn both(before: u16, now: u16) -> u32 {
+    u32::from(before) << 16 | u32::from(now)
 }
 
 const IPV6: u16 = 0x86dd;
@@ -109,10 +144,17 @@ fn transport(number: u8, l4: &[u8]) -> Option<Transport> {
     })
 }
 
-/// Whether a frame that came in by `queue` with this hash did so by the plan; `None` if the plan says nothing of such a frame.
-pub fn agrees(plan: &RssPlan, frame: &[u8], hash: u32, queue: u16) -> Option<bool> {
+/// Whether a frame that came in by `queue` with this hash did so by the plan and the NIC's table; `None` if the plan says nothing of
+/// such a frame.
+pub fn agrees(
+    plan: &RssPlan,
+    table: &SampledTable,
+    frame: &[u8],
+    hash: u32,
+    queue: u16,
+) -> Option<bool> {
     let ours = plan.hash(&seen(frame)?)?;
-    Some(ours == hash && plan.queue_of_hash(hash) == queue)
+    Some(ours == hash && table.leads(hash, queue))
 }
 
 #[cfg(test)]
@@ -154,15 +196,37 @@ mod tests {
         RssPlan::new(toeplitz, HashTypes::EVERY_KIND, table, workers).unwrap()
     }
 
+    fn agrees(frame: &[u8], hash: u32, queue: u16) -> Option<bool> {
+        let plan = plan();
+        super::agrees(&plan, &SampledTable::new(plan.table()), frame, hash, queue)
+    }
+
+    #[test]
+    fn a_moved_entry_is_no_wrong_queue() {
+        let (plan, frame) = (plan(), frame(&[&[8, 0], &IPV4, &PORTS]));
+        let table = SampledTable::new(plan.table());
+        let right = || -> Vec<u16> {
+            let by = |queue: &u16| super::agrees(&plan, &table, &frame, HASH, *queue);
+            (0..4).filter(|queue| by(queue) == Some(true)).collect()
+        };
+        assert_eq!(right(), [0]);
+        table.replace(&[3; 128]);
+        assert_eq!(right(), [0, 3], "some wait where they came before");
+        table.replace(&[2; 128]);
+        assert_eq!(right(), [2, 3]);
+        table.replace(&[2; 128]);
+        assert_eq!(right(), [2]);
+    }
+
     #[test]
     fn a_frame_is_right_with_our_hash_in_our_queue() {
         let plain = frame(&[&[8, 0], &IPV4, &PORTS]);
         let tagged = frame(&[&[0x81, 0, 0, 7, 8, 0], &IPV4, &PORTS]);
         let queue = (HASH % 4) as u16;
         for frame in [&plain, &tagged] {
-            assert_eq!(agrees(&plan(), frame, HASH, queue), Some(true));
-            assert_eq!(agrees(&plan(), frame, HASH ^ 4, queue), Some(false));
-            assert_eq!(agrees(&plan(), frame, HASH, queue ^ 1), Some(false));
+            assert_eq!(agrees(frame, HASH, queue), Some(true));
+            assert_eq!(agrees(frame, HASH ^ 4, queue), Some(false));
+            assert_eq!(agrees(frame, HASH, queue ^ 1), Some(false));
         }
     }
 
@@ -201,9 +265,9 @@ mod tests {
     fn what_is_cut_short_or_no_ip_says_nothing() {
         let whole = frame(&[&[8, 0], &IPV4, &PORTS]);
         for len in 0..whole.len() {
-            assert_eq!(agrees(&plan(), &whole[..len], HASH, 0), None, "{len}");
+            assert_eq!(agrees(&whole[..len], HASH, 0), None, "{len}");
         }
         let arp = frame(&[&[8, 6], &[0; 28]]);
-        assert_eq!(agrees(&plan(), &arp, 0, 0), None);
+        assert_eq!(agrees(&arp, 0, 0), None);
     }
 }
