@@ -9,7 +9,7 @@ pub struct RssTableSet {
     /// Entries go to a worker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub give: Option<RssGive>,
-    /// All entries of this worker go to the others, in turn.
+    /// All entries of this worker go to the others that have any, in turn; if there is none, to all others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<u16>,
     /// All workers get equally many again, as at start.

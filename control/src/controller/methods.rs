@@ -213,7 +213,7 @@ const METHODS: &[Method] = &[
     },
     Method {
         name: "rss_table_set",
-        description: "Moves load between workers; connections stay where they are until they expire. Parameters, one of: give (an object: entries, a list of numbers from 0; worker, who gets them), drain (a worker, whose entries go to the others), reset (true: as at start). Answers the revision.",
+        description: "Moves load between workers; connections stay where they are until they expire. Parameters, one of: give (an object: entries, a list of numbers from 0; worker, who gets them), drain (a worker, whose entries go to the others that have any), reset (true: as at start). Answers the revision.",
         call: |controller, call| {
             let revision = controller.rss_table_set(&call.params()?, call.peer)?;
             Ok(Controller::when_applied(revision, Vec::new()))

@@ -87,7 +87,7 @@ impl Controller {
         self.tables.moved = self.now;
         self.tables.revision = revision;
         self.tables.left.clear();
-        info!(revision, who = %peer, "rss_table_set {request:?}");
+        info!(revision, who = %peer, "rss_table_set: {}", wanted(request));
         Ok(revision)
     }
 
@@ -152,6 +152,17 @@ impl Controller {
     }
 }
 
+/// In a few words, for the log: however many entries there are.
+fn wanted(request: &RssTableSet) -> String {
+    match (&request.give, request.drain) {
+        (Some(RssGive { entries, worker }), _) => {
+            format!("{} entries for worker {worker}", entries.len())
+        }
+        (None, Some(worker)) => format!("none for worker {worker}"),
+        (None, None) => "as many for each worker".to_owned(),
+    }
+}
+
 /// The owners that are asked for.
 fn owners(
     request: &RssTableSet,
@@ -175,6 +186,10 @@ fn owners(
             reset: false,
         } => {
             let worker = known(*worker)?;
+            if entries.is_empty() {
+                let text = "give.entries is empty: say which entries, by number from 0";
+                return Err(ApiError::new(ErrorKind::InvalidParams, text));
+            }
             let mut owners = now.to_vec();
             for entry in entries {
                 let owner = owners.get_mut(usize::from(*entry)).ok_or_else(|| {
@@ -202,7 +217,14 @@ fn owners(
                 let text = "there is no other worker to take over";
                 return Err(ApiError::new(ErrorKind::OutOfRange, text));
             }
-            let mut turns = others.iter().cycle();
+            // One that was taken out stays out, while there is another.
+            let in_use: Vec<WorkerId> = others
+                .iter()
+                .copied()
+                .filter(|worker| now.contains(worker))
+                .collect();
+            let takers = if in_use.is_empty() { others } else { in_use };
+            let mut turns = takers.iter().cycle();
             let each = now
                 .iter()
                 .map(|owner| match turns_if(*owner == out, &mut turns) {
@@ -304,7 +326,35 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_that_was_drained_gets_nothing_back_when_another_is() {
+        let after = |now: &[u16], out| {
+            let owners = owners(&drain(out), &ids(now), 3).unwrap();
+            owners.iter().map(|owner| owner.0).collect::<Vec<_>>()
+        };
+        let without_1 = after(&[0, 1, 2, 0, 1, 2, 0, 1], 1);
+        assert_eq!(without_1, [0, 0, 2, 0, 2, 2, 0, 0]);
+        assert_eq!(after(&without_1, 2), [0; 8]);
+        assert_eq!(
+            after(&[0; 8], 0),
+            [1, 2, 1, 2, 1, 2, 1, 2],
+            "somebody has to"
+        );
+    }
+
+    #[test]
+    fn the_log_has_a_few_words_for_any_number_of_entries() {
+        assert_eq!(wanted(&give(&[3; 50_000], 1)), "50000 entries for worker 1");
+        assert_eq!(wanted(&drain(2)), "none for worker 2");
+        let reset = RssTableSet {
+            reset: true,
+            ..RssTableSet::default()
+        };
+        assert_eq!(wanted(&reset), "as many for each worker");
+    }
+
+    #[test]
     fn what_is_not_there_or_contradicts_itself_is_refused() {
+        assert_eq!(set(give(&[], 0)), Err(ErrorKind::InvalidParams));
         assert_eq!(set(give(&[8], 0)), Err(ErrorKind::OutOfRange));
         assert_eq!(set(give(&[0], 3)), Err(ErrorKind::OutOfRange));
         assert_eq!(set(drain(3)), Err(ErrorKind::OutOfRange));

@@ -270,7 +270,7 @@ pub(super) enum RssCommand {
         #[arg(short, long)]
         worker: u16,
     },
-    /// Gives all entries of a worker to the others, in turn.
+    /// Gives all entries of a worker to the others that have any, in turn.
     Drain {
         /// Whose.
         worker: u16,
