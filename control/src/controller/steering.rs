@@ -283,7 +283,9 @@ fn spreads(steering: &Steering, owners: &[WorkerId]) -> (Vec<Spread>, Vec<(PortI
 #[cfg(test)]
 mod tests {
     use sluice_dataplane::steer::toeplitz::{KEY_LEN, Key, Toeplitz};
-    use sluice_dataplane::steer::{HashTypes, RssPlan};
+    use sluice_dataplane::steer::{
+        HashTypes, PortNeeds, PortPlan, RssCapabilities, RssPlan, Side, plan,
+    };
 
     use super::*;
 
@@ -366,6 +368,34 @@ mod tests {
         assert_eq!(set(two), Err(ErrorKind::InvalidParams));
         let alone = owners(&drain(0), &ids(&[0, 0]), 1);
         assert_eq!(alone.unwrap_err().kind(), ErrorKind::OutOfRange);
+    }
+
+    #[test]
+    fn a_move_leaves_tables_of_different_sizes_aligned() {
+        let can = RssCapabilities {
+            queues: 16,
+            table: 512,
+            hash_types: HashTypes::EVERY_KIND | HashTypes::SOURCE | HashTypes::DESTINATION,
+            key_len: 40,
+        };
+        let needs = |side, table| PortNeeds {
+            side,
+            queues: None,
+            can: RssCapabilities { table, ..can },
+        };
+        let sides = [Side::Clients, Side::Servers];
+        for sizes in [[512, 2048], [2048, 512], [2048, 2048], [128, 64], [64, 128]] {
+            let needs = [0, 1].map(|at| needs(sides[at], sizes[at]));
+            let ports = plan(&needs, 3).iter().map(PortPlan::spread).collect();
+            let steering = Steering::new(3, ports);
+            let owners = owners(&drain(1), steering.owners(), 3).unwrap();
+            let (spreads, _) = spreads(&steering, &owners);
+            let moved = steering.moved(owners, spreads).unwrap();
+            for (port, side) in (0..).map(PortId).zip(sides) {
+                assert!(steering.brings_nat_home(port, side), "{sizes:?}");
+                assert!(moved.brings_nat_home(port, side), "{sizes:?} moved");
+            }
+        }
     }
 
     #[test]

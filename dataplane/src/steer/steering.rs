@@ -65,16 +65,18 @@ impl Steering {
             .find(only_servers)
             .or_else(|| rss().find(hears_servers))
             .or_else(|| rss().next());
+        let smallest = rss().map(|plan| plan.table().len()).min();
+        let classes = smallest.map_or(MOST_CLASSES, |entries| MOST_CLASSES.min(entries as u16));
         let (toeplitz, owners, types) = match reference {
             Some(plan) if plan.workers().len() >= usize::from(workers) => (
                 Arc::clone(plan.toeplitz()),
-                plan.owners().collect(),
+                shortened(plan.owners().collect(), classes.into()),
                 plan.types(),
             ),
             // Workers without a queue live from what others hand over.
             Some(plan) => (
                 Arc::clone(plan.toeplitz()),
-                default_owners(plan.table().len() as u16, workers),
+                default_owners(classes, workers),
                 plan.types(),
             ),
             None => (
@@ -324,6 +326,19 @@ impl Steering {
     fn class(&self, hash: u32) -> usize {
         hash as usize & (self.owners.len() - 1)
     }
+}
+
+/// As few entries as say the same, but not fewer than `classes`: tables of other ports, with fewer entries, are to agree after a move
+/// too.
+fn shortened(mut owners: Vec<WorkerId>, classes: usize) -> Vec<WorkerId> {
+    while owners.len() > classes {
+        let (front, back) = owners.split_at(owners.len() / 2);
+        if front != back {
+            break;
+        }
+        owners.truncate(owners.len() / 2);
+    }
+    owners
 }
 
 /// By worker, the classes of which it takes local ports: those it owns the replies of, and of these those that come to it straight, if
