@@ -126,7 +126,8 @@ Exit codes: 0 nothing was found; 3 something was; 1 the daemon cannot be reached
 
     /// All counters, exact: totals, each worker's books, each port.
     #[command(after_help = "\
-A worker's books balance at any instant:
+A worker's books balance between two bursts of packets; read in the middle of one, they may be
+apart by as much as that:
   rx + from kernel + handed in + generated + extra fragments
     = tx + punted + handed out + merged + held + dropped")]
     Stats,
