@@ -172,3 +172,35 @@ fn rates_are_estimated_every_two_seconds() {
     assert_eq!(listed["real_servers"][0]["rates"]["in_pps"], 37);
     assert_eq!(ok(&mut rig, "stats", json!({}))["rates"]["in_pps"], 37);
 }
+
+#[test]
+fn what_is_free_of_local_ports_is_told_of_fullnat_servers_alone() {
+    let mut rig = with_a_server(2);
+    let address = "192.168.1.9:80";
+    let with_laddr = |laddr| json!({"service": web(), "address": laddr});
+    ok(&mut rig, "laddr_add", with_laddr("10.1.0.1"));
+    ok(
+        &mut rig,
+        "real_server_add",
+        json!({"service": web(), "address": address, "method": "fullnat"}),
+    );
+    let free = |rig: &mut (Controller, Crew)| {
+        let services = ok(rig, "service_list", json!({}));
+        let servers = services["services"][0]["real_servers"].as_array().unwrap();
+        let of = |fullnat: bool| {
+            let mut servers = servers.iter();
+            let server = servers.find(|server| (server["address"] == address) == fullnat);
+            server.unwrap()["local_ports_free"].clone()
+        };
+        (of(true), of(false))
+    };
+    assert_eq!(free(&mut rig), (json!(64_512), Value::Null));
+    ok(&mut rig, "laddr_add", with_laddr("10.1.0.2"));
+    assert_eq!(free(&mut rig), (json!(2 * 64_512), Value::Null));
+    // The second server, by its place; each worker has its own cells.
+    for (channels, active) in rig.1.channels.iter().zip([3, 4]) {
+        channels.cells.servers[1].active.set(active);
+    }
+    rig.1.channels[0].cells.servers[1].inactive.set(5);
+    assert_eq!(free(&mut rig).0, json!(2 * 64_512 - 12));
+}
