@@ -282,6 +282,7 @@ impl FakeDaemon {
                 owners: vec![0, 1, 1, 1, 0],
                 moving: true,
                 left: Some(12),
+                refused: vec!["lan: the NIC takes no table while it runs".to_owned()],
             }),
             "rss_table_set" => {
                 let asked: RssTableSet = read(params)?;

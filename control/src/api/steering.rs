@@ -37,4 +37,7 @@ pub struct RssTable {
     /// How many such connections there were when the workers last counted them; not there before they have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left: Option<u64>,
+    /// Why NICs did not take the table that they were last given: packets arrive there as before, and are handed over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<String>,
 }

@@ -222,6 +222,12 @@ pub(super) fn rss_table(
             "{count}connections of entries that moved are still with the workers that had them"
         )?;
     }
+    for refused in &table.refused {
+        writeln!(
+            out,
+            "! {refused}; packets arrive there as before, and are handed over"
+        )?;
+    }
     Ok(())
 }
 

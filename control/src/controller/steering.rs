@@ -39,6 +39,8 @@ pub(super) struct Tables {
     next_census: Duration,
     /// By worker, the connections that it had left when it was last asked.
     left: BTreeMap<u16, u64>,
+    /// By port, why its NIC did not take its last table.
+    refused: BTreeMap<PortId, String>,
 }
 
 impl Controller {
@@ -58,6 +60,7 @@ impl Controller {
             }),
             moving: steering.is_some_and(|steering| steering.has_moved()),
             left: (!self.tables.left.is_empty()).then(|| self.tables.left.values().sum()),
+            refused: self.tables.refused.values().cloned().collect(),
         }
     }
 
@@ -95,7 +98,10 @@ impl Controller {
     pub(super) fn program_tables(&mut self) {
         let applied = self.publisher.applied();
         let Tables {
-            program, waiting, ..
+            program,
+            waiting,
+            refused,
+            ..
         } = &mut self.tables;
         while waiting
             .front()
@@ -109,6 +115,9 @@ impl Controller {
                 warn!(
                     "{error}: packets arrive where they did, and are handed over to their owners"
                 );
+                refused.insert(port, error);
+            } else {
+                refused.remove(&port);
             }
         }
     }

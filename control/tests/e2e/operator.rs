@@ -99,7 +99,7 @@ fn the_doctor_finds_a_dr_server_that_answers_arp_for_the_vip() {
 
     set_up(&rig, &rig.servers[1], &format!("--mode dr --vip {VIP}"));
     let found = Shell::on(&rig).sluice("doctor");
-    assert_eq!(found, "nothing is wrong with 1 services\n");
+    assert_eq!(found, "nothing is wrong with 1 service\n");
 
     rig.appliance.ip(&format!("addr del {VIP}/32 dev ex0"));
     eventually("the VIP is gone", || {

@@ -51,7 +51,9 @@ pub(super) fn doctor(as_json: bool, rpc: &mut dyn Rpc, out: &mut dyn Write) -> R
         return Ok(code);
     }
     if found.is_empty() {
-        writeln!(out, "nothing is wrong with {} services", services.len())?;
+        let count = services.len();
+        let of = if count == 1 { "service" } else { "services" };
+        writeln!(out, "nothing is wrong with {count} {of}")?;
     }
     for problem in found {
         writeln!(out, "! {problem}")?;

@@ -59,6 +59,27 @@ fn a_nic_is_told_when_all_workers_know() {
     assert_eq!(table, json!({"owners": [1, 1, 1, 1], "moving": true}));
 }
 
+#[test]
+fn a_nic_that_refuses_its_table_is_shown_until_it_takes_one() {
+    let (mut rig, _) = steered();
+    let mut refuses = true;
+    rig.0.rss_programmer(move |_, _| {
+        if std::mem::take(&mut refuses) {
+            return Err("lan: busy".to_owned());
+        }
+        Ok(())
+    });
+    let mut after = |request| {
+        ok(&mut rig, "rss_table_set", request);
+        rig.0.progress();
+        ok(&mut rig, "rss_table_list", json!({}))
+    };
+    let table = after(json!({"drain": 0}));
+    assert_eq!(table["refused"], json!(["lan: busy"]));
+    assert_eq!(table["owners"], json!([1, 1, 1, 1]));
+    assert_eq!(after(json!({"reset": true}))["refused"], Value::Null);
+}
+
 /// Lets time pass and the workers do what is asked of them.
 fn at(rig: &mut (Controller, Crew), seconds: u64) -> Value {
     rig.0.tick(Duration::from_secs(seconds));
