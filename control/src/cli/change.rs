@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::args::{Entries, LaddrCommand, MarkCommand, RssCommand, ServerCommand, ServiceCommand};
 use super::output::{Columns, json, short, yes_no};
+use super::show;
 use super::{Failure, decode, encode};
 use crate::api::{self, Applied, Method, ServiceRef};
 use crate::client::Rpc;
@@ -183,53 +184,34 @@ pub(super) fn server(
     }
 }
 
-/// `sluice rss …`, what changes something.
+/// `sluice rss …`, what is about the redirection table.
 pub(super) fn rss(
     command: RssCommand,
     as_json: bool,
     rpc: &mut dyn Rpc,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let mut change = Change { as_json, rpc, out };
-    let method = "rss_table_set";
-    let (request, said) = match command {
+    let mut request = api::RssTableSet::default();
+    let said = match command {
+        RssCommand::Table => return show::rss_table(as_json, rpc, out),
         RssCommand::Give {
             entries: Entries(entries),
             worker,
         } => {
             let said = format!("{} entries given to worker {worker}", entries.len());
-            let give = Some(api::RssGive { entries, worker });
-            (
-                api::RssTableSet {
-                    give,
-                    ..Default::default()
-                },
-                said,
-            )
+            request.give = Some(api::RssGive { entries, worker });
+            said
         }
         RssCommand::Drain { worker } => {
-            let drain = Some(worker);
-            let said = format!("entries of worker {worker} given to the others");
-            (
-                api::RssTableSet {
-                    drain,
-                    ..Default::default()
-                },
-                said,
-            )
+            request.drain = Some(worker);
+            format!("entries of worker {worker} given to the others")
         }
-        RssCommand::Reset | RssCommand::Table => {
-            let said = "entries shared out evenly".to_owned();
-            (
-                api::RssTableSet {
-                    reset: true,
-                    ..Default::default()
-                },
-                said,
-            )
+        RssCommand::Reset => {
+            request.reset = true;
+            "entries shared out evenly".to_owned()
         }
     };
-    change.apply(method, &request, &said)
+    Change { as_json, rpc, out }.apply("rss_table_set", &request, &said)
 }
 
 /// `sluice laddr …`.

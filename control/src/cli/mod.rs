@@ -25,7 +25,7 @@ mod setup_script;
 mod show;
 mod status;
 
-use args::{Cli, Command, Output, RssCommand, ServerCommand, SettingCommand};
+use args::{Cli, Command, Output, ServerCommand, SettingCommand};
 
 /// The streams of a process.
 pub struct Streams<'a> {
@@ -154,9 +154,6 @@ fn execute(cli: Cli, streams: &mut Streams<'_>) -> Result<u8, Failure> {
         } => return doctor::before_start(&config, &root, json, streams.out),
         Command::Doctor { config: None, .. } => return doctor::doctor(json, rpc, streams.out),
         Command::Rss { command: None } => show::rss(json, rpc, streams.out)?,
-        Command::Rss {
-            command: Some(RssCommand::Table),
-        } => show::rss_table(json, rpc, streams.out)?,
         Command::Rss {
             command: Some(command),
         } => change::rss(command, json, rpc, streams.out)?,

@@ -234,12 +234,10 @@ fn owners(
                 .collect();
             let takers = if in_use.is_empty() { others } else { in_use };
             let mut turns = takers.iter().cycle();
-            let each = now
-                .iter()
-                .map(|owner| match turns_if(*owner == out, &mut turns) {
-                    Some(other) => *other,
-                    None => *owner,
-                });
+            let each = now.iter().map(|owner| match *owner {
+                owner if owner == out => turns.next().copied().unwrap_or(out),
+                owner => owner,
+            });
             Ok(each.collect())
         }
         RssTableSet {
@@ -252,13 +250,6 @@ fn owners(
             "say one of give, drain and reset",
         )),
     }
-}
-
-fn turns_if<'a>(
-    taken: bool,
-    turns: &mut impl Iterator<Item = &'a WorkerId>,
-) -> Option<&'a WorkerId> {
-    taken.then(|| turns.next()).flatten()
 }
 
 /// How the ports will spread packets, and the tables for it.
